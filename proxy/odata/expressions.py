@@ -1,0 +1,71 @@
+"""The tree of `$filter` and `$orderby`: frozen data, made by `filter`, read by whoever evaluates it.
+
+`and` and `or` hold any number of operands, so that a chain of a thousand terms is one flat node.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Literal:
+    """A literal as the client wrote it. `type` is an Edm type name, or "null"."""
+
+    type: str
+    value: Any
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class PropertyPath:
+    """`Name`, `PrimaryContactId/Id`, `account_primary_contact/FullName`."""
+
+    segments: tuple[str, ...]
+    position: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Unary:
+    """`operator` is "not" or "-"."""
+
+    operator: str
+    operand: Expression
+
+
+@dataclass(frozen=True, slots=True)
+class Binary:
+    """`operator` is eq ne gt ge lt le add sub mul div mod."""
+
+    operator: str
+    left: Expression
+    right: Expression
+
+
+@dataclass(frozen=True, slots=True)
+class Logical:
+    """`operator` is "and" or "or"; two or more `operands`, none of them the same Logical operator."""
+
+    operator: str
+    operands: tuple[Expression, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A function call; `name` as the standard spells it."""
+
+    name: str
+    arguments: tuple[Expression, ...]
+    position: int = -1
+
+
+Expression = Literal | PropertyPath | Unary | Binary | Logical | Call
+
+
+@dataclass(frozen=True, slots=True)
+class OrderItem:
+    """One item of `$orderby`."""
+
+    expression: Expression
+    descending: bool = False
