@@ -1,0 +1,80 @@
+"""The dial: how each entity set is served, and what is declared about it."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+class Mode(enum.Enum):
+    """How reads of a set are answered; `upstream` stays the authority in both."""
+
+    FORWARD = "forward"  # never from the mirror
+    CHECKED = "checked"  # from the mirror, after asking upstream for the stamps
+
+
+class OnConflict(enum.Enum):
+    """What happens when the mirror is newer than upstream."""
+
+    ERROR = "error"
+    UPSTREAM_WINS = "upstream-wins"
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """A write of an entity changes those entities of `entity_set` that its properties `via` name.
+
+    `via` are properties of the written entity: primitive keys, or lookups.
+    """
+
+    entity_set: str
+    via: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The policy of one entity set.
+
+    `stale_if_error_s`: seconds a stored entity may be shown while upstream fails. `volatile`: properties
+    that change without meaning anything; left out of the content digest. `title`: the property that
+    Atom titles show, where declared.
+    """
+
+    mode: Mode = Mode.CHECKED
+    stale_if_error_s: float = 0.0
+    on_conflict: OnConflict = OnConflict.ERROR
+    volatile: frozenset[str] = frozenset()
+    title: str | None = None
+    effects: tuple[Effect, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SyncRules:
+    """What holds for all sets.
+
+    `settle_s`: how far ModifiedOn must lie behind upstream's clock before an unmoved stamp is evidence.
+    `audit_share`: share of mirror hits whose content is fetched all the same. `lie_limit`: content changes
+    under an unmoved stamp before a set falls back to `forward`. `conflict_trip`: open conflicts before a
+    set does. `write_limit_s`: how long after sending an unanswered write may still be applied.
+    `modified_property`, `version_property`: the stamp's property names.
+    """
+
+    settle_s: float = 5.0
+    audit_share: float = 0.01
+    lie_limit: int = 5
+    conflict_trip: int = 20
+    write_limit_s: float = 300.0
+    modified_property: str = "ModifiedOn"
+    version_property: str = "VersionNumber"
+
+
+@dataclass(frozen=True, slots=True)
+class Policies:
+    """Policies by entity set name, with the one for all others."""
+
+    default: Policy = Policy()
+    by_set: Mapping[str, Policy] = field(default_factory=dict)
+
+    def of(self, entity_set: str) -> Policy:
+        return self.by_set.get(entity_set, self.default)
