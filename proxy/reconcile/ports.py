@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -73,7 +73,8 @@ class Reply:
     """Upstream's whole answer.
 
     `body` is decoded from any Content-Encoding, which `headers` still names as upstream sent it.
-    `sent_at` and `received_at` are our clock; upstream's own is in the Date header.
+    `sent_at` and `received_at` are our clock. `upstream_sent_at` is the earliest that upstream's own clock
+    can have shown when the request was sent; None while it never told the time.
     """
 
     status: int
@@ -82,6 +83,7 @@ class Reply:
     body: bytes
     sent_at: datetime
     received_at: datetime
+    upstream_sent_at: datetime | None = None
 
     @property
     def media_type(self) -> str:
@@ -350,4 +352,3 @@ class Directives:
     only_if_cached: bool = False
     max_age: int | None = None
     max_stale: float | None = None  # inf where no limit is given
-    extra: Mapping[str, str] = field(default_factory=dict)

@@ -1,0 +1,41 @@
+"""Tasks that outlive the request that began them, so that none is lost or forgotten at the end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from proxy.reconcile.observations import Observe, TaskFailed
+
+T = TypeVar("T")
+
+
+class Background:
+    """Holds running tasks until they end. `drain` waits for all, also for those begun meanwhile."""
+
+    def __init__(self, observe: Observe) -> None:
+        self._observe = observe
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def spawn(self, name: str, work: Coroutine[Any, Any, object]) -> None:
+        """Run `work` beside the request; an error nobody expected is observed, not raised."""
+        task = self._hold(asyncio.create_task(work, name=name))
+        task.add_done_callback(self._report)
+
+    async def finish(self, name: str, work: Coroutine[Any, Any, T]) -> T:
+        """Await `work`, and let it run to its end even if the awaiting request is cancelled."""
+        return await asyncio.shield(self._hold(asyncio.create_task(work, name=name)))
+
+    async def drain(self) -> None:
+        while self._tasks:
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _hold(self, task: asyncio.Task[T]) -> asyncio.Task[T]:
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def _report(self, task: asyncio.Task[Any]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._observe(TaskFailed(task.get_name(), error))

@@ -1,0 +1,36 @@
+"""What the drivers raise when the sync rule itself demands an error. `proxy.errors` gives the status."""
+
+from __future__ import annotations
+
+
+class SyncError(Exception):
+    """An answer of the proxy's own, which upstream would not have given."""
+
+
+class SyncConflict(SyncError):
+    """The mirror is newer than upstream (rule 2)."""
+
+    def __init__(self, entity_set: str, key: str, conflict: int) -> None:
+        super().__init__(
+            f"{entity_set}({key}): the mirror holds a newer state than upstream shows (conflict {conflict})."
+        )
+        self.conflict = conflict
+
+
+class NotInMirror(SyncError):
+    """`only-if-cached`, and the mirror cannot answer (RFC 9111, 5.2.1.7)."""
+
+
+class OutcomeUnknown(SyncError):
+    """A write was sent and not answered (rule 6)."""
+
+    def __init__(self, intent: int) -> None:
+        super().__init__(
+            f"Upstream did not answer the write; whether it was applied is not known yet (intent {intent})."
+            " Look at the entity before sending it again."
+        )
+        self.intent = intent
+
+
+class WritesRefused(SyncError):
+    """The write cannot be recorded, so it was not sent."""

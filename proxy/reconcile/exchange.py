@@ -1,0 +1,97 @@
+"""One request of a client and its answer, as values between handlers, drivers and responses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from multidict import CIMultiDict
+
+from proxy.odata.uri import split_target
+from proxy.reconcile.ports import Caller, Directives, Provenance, Reply, Request, Source
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What a client asked.
+
+    `request`: as it may go to upstream, the body with upstream's origin in the place of the proxy's.
+    `origin`: scheme and host that the client used. `format`: what upstream would answer in, None where
+    that is not certain.
+    """
+
+    request: Request
+    origin: str
+    format: Literal["json", "atom"] | None
+    caller: Caller
+    directives: Directives
+    request_id: str
+
+    @property
+    def path(self) -> str:
+        """The raw path, without the query."""
+        return split_target(self.request.target)[0]
+
+    @property
+    def query(self) -> str | None:
+        return split_target(self.request.target)[1]
+
+    def own_read(self, target: str) -> Request:
+        """A GET of `target` on the caller's behalf, answered in verbose JSON.
+
+        Carries the client's headers; those of a write that speak of its body or its method stay behind.
+        """
+        headers = CIMultiDict(self.request.headers)
+        if self.request.method != "GET":
+            for name in _OF_A_WRITE:
+                headers.popall(name, None)
+        if self.request.method != "GET" or self.format != "json":
+            headers["Accept"] = "application/json"
+        return Request("GET", target, headers)
+
+    def provenance(self, source: Source) -> Provenance:
+        return Provenance(source, self.request_id, self.caller.user, self.caller.client)
+
+
+_OF_A_WRITE = ("Content-Type", "Content-Encoding", "X-HTTP-Method", "If-Match", "If-None-Match")
+
+
+@dataclass(frozen=True, slots=True)
+class CacheStatus:
+    """What the proxy did, in the words of RFC 9211; `detail` is a token of ours."""
+
+    hit: bool = False
+    fwd: Literal["bypass", "method", "uri-miss", "miss", "request", "stale", "partial"] | None = None
+    stored: bool = False
+    detail: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Relayed:
+    """Upstream's own answer to the client's own request; only origins are rewritten on the way.
+
+    `cut`: the body did not come whole, and the client has to see that.
+    """
+
+    reply: Reply
+    status: CacheStatus
+    cut: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FromMirror:
+    """An answer whose entities come from the mirror.
+
+    `text`: the whole body with the client's origin. `base`: the reply of upstream that confirmed it, whose
+    headers the answer carries; None where upstream was not asked. `age`: seconds, where the contract lets
+    an answer be older than the request.
+    """
+
+    text: str
+    content_type: str
+    base: Reply | None
+    status: CacheStatus
+    age: int | None = None
+
+
+Answer = Relayed | FromMirror

@@ -1,0 +1,77 @@
+"""What is known of an entity set while the proxy runs: its policy, what was learned, how it is doing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from cachetools import LRUCache, TTLCache
+
+from proxy.odata.edm import EntitySet
+from proxy.reconcile.observations import Observe, SetForwarded
+from proxy.reconcile.policy import Mode, Policies, Policy
+from proxy.reconcile.ports import SetState, Store
+
+_STATE_LIFETIME_S = 10.0  # another process may have learned something
+
+
+class Sets:
+    """Policies and learned states by set; and how much of what is asked for the mirror holds."""
+
+    def __init__(self, store: Store, policies: Policies, observe: Observe) -> None:
+        self._store = store
+        self._policies = policies
+        self._observe = observe
+        self._states: TTLCache[str, SetState] = TTLCache(maxsize=10_000, ttl=_STATE_LIFETIME_S)
+        self._coverage: dict[str, float] = {}
+        self._fed: LRUCache[str, bool] = LRUCache(maxsize=100_000)
+
+    def policy(self, entity_set: EntitySet) -> Policy:
+        return self._policies.of(entity_set.name)
+
+    async def state(self, entity_set: EntitySet) -> SetState:
+        """Raises StoreUnavailable."""
+        state = self._states.get(entity_set.name)
+        if state is None:
+            state = self._states[entity_set.name] = await self._store.set_state(entity_set)
+        return state
+
+    async def is_forwarded(self, entity_set: EntitySet) -> bool:
+        """True where the set is never served from the mirror. Raises StoreUnavailable."""
+        if self.policy(entity_set).mode is Mode.FORWARD:
+            return True
+        return (await self.state(entity_set)).forward_reason is not None
+
+    async def title(self, entity_set: EntitySet) -> str | None:
+        """The property that Atom titles show; None while it is not known. Raises StoreUnavailable."""
+        declared = self.policy(entity_set).title
+        return declared if declared is not None else (await self.state(entity_set)).title
+
+    async def learn(self, entity_set: EntitySet, **changes: object) -> None:
+        """Change the learned state. Raises StoreUnavailable."""
+        state = replace(await self.state(entity_set), **changes)  # type: ignore[arg-type]
+        await self._store.save_set_state(entity_set, state)
+        self._states[entity_set.name] = state
+
+    async def forward_from_now_on(self, entity_set: EntitySet, reason: str) -> None:
+        await self.learn(entity_set, forward_reason=reason)
+        self._observe(SetForwarded(entity_set.name, reason))
+
+    async def worth_a_check(self, entity_set: EntitySet, check_target: str) -> bool:
+        """False where a page check would most likely find rows missing. Raises StoreUnavailable."""
+        if check_target in self._fed:
+            return True
+        coverage = self._coverage.get(entity_set.name)
+        if coverage is None:
+            coverage = 0.5 * await self._store.count(entity_set, at_most=1)
+            self._coverage[entity_set.name] = coverage
+        return coverage >= 0.5
+
+    def page_seen(self, entity_set: EntitySet, rows: int, held: int) -> None:
+        """Remember which share of a page's rows the mirror could have shown."""
+        if rows:
+            before = self._coverage.get(entity_set.name, 0.0)
+            self._coverage[entity_set.name] = (before + held / rows) / 2
+
+    def page_fed(self, check_target: str) -> None:
+        """The page's rows are in the mirror now: asked again, it is worth a check."""
+        self._fed[check_target] = True
