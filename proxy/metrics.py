@@ -1,0 +1,68 @@
+"""The counters of one app, in a registry of its own: many apps can live in one process.
+
+Names and units follow Prometheus' conventions; `docs/events.md` explains each.
+"""
+
+from __future__ import annotations
+
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)
+
+# From a mirror hit without a check to an upstream that takes its time; seconds.
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
+
+
+class Metrics:
+    """Every metric of the proxy. Labels are names of ours or of entity sets, never a client's input."""
+
+    content_type = CONTENT_TYPE_LATEST
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        self.requests = self._counter("requests", "Requests answered.", "operation", "decision", "status")
+        self.request_seconds = self._histogram(
+            "request_duration_seconds", "Arrival to last byte.", "operation"
+        )
+        self.mirror_hits = self._counter("mirror_hits", "Answers made from the mirror.", "operation")
+        self.upstream_requests = self._counter("upstream_requests", "Requests sent.", "purpose", "status")
+        self.upstream_seconds = self._histogram(
+            "upstream_duration_seconds", "Sending to last byte.", "purpose"
+        )
+        self.upstream_failures = self._counter(
+            "upstream_failures", "No usable answer from upstream.", "doing"
+        )
+        self.store_failures = self._counter("store_failures", "Postgres was needed and not there.", "doing")
+        self.entities_stored = self._counter(
+            "entities_stored", "States that entered the mirror.", "entity_set"
+        )
+        self.entities_changed = self._counter("entities_changed", "Of those, with new content.", "entity_set")
+        self.conflicts = self._counter("conflicts", "Conflicts found.", "entity_set")
+        self.lies = self._counter("lies", "Content changed under an unmoved stamp.", "entity_set")
+        self.sets_forwarded = self._counter("sets_forwarded", "Sets taken off the mirror.", "entity_set")
+        self.intents_opened = self._counter("intents_opened", "Writes marked before sending.")
+        self.intents_settled = self._counter("intents_settled", "Writes whose end is known.", "outcome")
+        self.outcomes_unknown = self._counter("outcomes_unknown", "Writes sent and not answered.")
+        self.unexpected_errors = self._counter("unexpected_errors", "Errors that nobody expected.")
+        self.open_intents = Gauge(
+            "syncpoint_open_intents",
+            "Writes under way or unsettled, as the store last said.",
+            registry=self.registry,
+        )
+
+    def _counter(self, name: str, documentation: str, *labels: str) -> Counter:
+        return Counter(f"syncpoint_{name}", documentation, labels, registry=self.registry)
+
+    def _histogram(self, name: str, documentation: str, *labels: str) -> Histogram:
+        return Histogram(f"syncpoint_{name}", documentation, labels, buckets=_SECONDS, registry=self.registry)
+
+    def render(self) -> bytes:
+        """The body of `/metrics`, of type `content_type`."""
+        return generate_latest(self.registry)
