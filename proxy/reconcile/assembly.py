@@ -2,72 +2,45 @@
 
 A JSON body is upstream's own check reply with each entity's text replaced by the stored one, so that
 whatever stands around the entities is upstream's. An Atom body is written from the documents.
-Pure; every function gives None where it cannot promise equal bytes.
+Pure; a function that cannot promise equal bytes gives None.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
 
-from proxy.odata import atom, verbose_json
+from proxy.odata import atom
 from proxy.odata.edm import EntitySet, Model
 from proxy.odata.query_options import restore_select
+from proxy.odata.verbose_json import Sliced, hold_origins, restore_origins, select_members
 
 JSON_TYPE = "application/json;charset=utf-8"
 ATOM_TYPE = "application/atom+xml;charset=utf-8"
 
 
-def json_body(
-    text: str,
-    sliced: verbose_json.Sliced,
-    documents: Sequence[str],
-    select: Sequence[str] | None,
-    client_query: str | None,
-    asked_names: Sequence[str],
-) -> str | None:
-    """Put `documents` in the place of the entities in a check's reply `text`.
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """The form in which a client wants entities. `title`: the property that Atom titles show, "" for none.
 
-    asked_names: what the check selected. The result holds origins as placeholders, but for `text`'s own.
+    `query`: the client's raw query; `select`: its `$select`, None for all properties.
     """
-    entities = documents if select is None else _selected(documents, select)
-    if entities is None:
-        return None
-    next_link = _next_literal(text, sliced, client_query, asked_names)
-    if next_link is None:
-        return None
-    pieces, at = [], 0
-    replacements = list(zip(sliced.spans, entities, strict=True))
-    if sliced.next_span is not None:
-        replacements.append((sliced.next_span, next_link))
-    for (start, end), replacement in sorted(replacements):
-        pieces += (text[at:start], replacement)
-        at = end
-    pieces.append(text[at:])
-    return "".join(pieces)
 
+    entity_set: EntitySet
+    model: Model
+    format: Literal["json", "atom"]
+    select: tuple[str, ...] | None
+    title: str
+    query: str | None
+    origin: str
+    root_path: str
 
-def _selected(documents: Sequence[str], select: Sequence[str]) -> list[str] | None:
-    entities = []
-    for document in documents:
-        entity = verbose_json.select_members(document, select)
-        if entity is None:
-            return None
-        entities.append(entity)
-    return entities
-
-
-def _next_literal(
-    text: str, sliced: verbose_json.Sliced, client_query: str | None, asked_names: Sequence[str]
-) -> str | None:
-    """The JSON string of the next link with the client's own `$select`; "" where there is no link."""
-    if sliced.next_span is None:
-        return ""
-    start, end = sliced.next_span
-    link = text[start + 1 : end - 1]
-    # Text that the JSON writer escaped in its own way cannot be written again in that way for certain.
-    if "\\" in link.replace("\\/", ""):
-        return None
-    return f'"{restore_select(link, client_query, asked_names)}"'
+    @property
+    def content_type(self) -> str | None:
+        """None: as upstream's own reply says."""
+        return ATOM_TYPE if self.format == "atom" else None
 
 
 def follows_select(raw: Mapping[str, object], asked_names: Sequence[str]) -> bool:
@@ -75,23 +48,71 @@ def follows_select(raw: Mapping[str, object], asked_names: Sequence[str]) -> boo
     return [name for name in raw if name != "__metadata"] == list(asked_names)
 
 
-def atom_entry(
-    document: str, entity_set: EntitySet, model: Model, title: str, select: Sequence[str] | None, updated: str
-) -> str:
-    """A standalone Atom entry of one stored document, origins restored."""
-    return atom.entry_from_document(document, entity_set, model, title=title, updated=updated, select=select)
+def entity_body(document: str, around: tuple[str, Sliced] | None, shape: Shape, now: datetime) -> str | None:
+    """The body for one stored document; `around` is the JSON reply that confirmed it."""
+    if shape.format == "atom":
+        whole = restore_origins(document, shape.origin)
+        return atom.entry_from_document(
+            whole, shape.entity_set, shape.model, title=shape.title, updated=_instant(now), select=shape.select
+        )
+    entity = document if shape.select is None else select_members(document, shape.select)
+    if entity is None:
+        return None
+    text, spans = ("{}", [(0, 2)]) if around is None else (around[0], around[1].spans)
+    (start, end), *_ = spans
+    body = text[:start] + entity + text[end:]
+    return restore_origins(body if around else f'{{"d":{body}}}', shape.origin)
 
 
-def atom_feed(
-    documents: Sequence[str],
-    entity_set: EntitySet,
-    model: Model,
-    title: str,
-    select: Sequence[str] | None,
-    next_link: str | None,
-    updated: str,
-) -> str:
-    """An Atom feed of stored documents, origins restored."""
+def page_body(
+    documents: Sequence[str], around: tuple[str, Sliced], asked_names: Sequence[str], shape: Shape, now: datetime
+) -> str | None:
+    """The body of a page whose rows `around`, a check that selected `asked_names`, showed in this order."""
+    text, sliced = around
+    link = _next_link(text, sliced, shape.query, asked_names)
+    if link is None:
+        return None
+    if shape.format == "atom":
+        return _feed(documents, link, shape, now)
+    entities = [d if shape.select is None else select_members(d, shape.select) for d in documents]
+    replacements = [*zip(sliced.spans, entities, strict=True)]
+    if sliced.next_span is not None:
+        replacements.append((sliced.next_span, hold_origins(f'"__next":"{link}"', shape.root_path)[9:]))
+    pieces, at = [], 0
+    for (start, end), replacement in sorted(replacements, key=lambda pair: pair[0]):
+        if replacement is None:
+            return None
+        pieces += (text[at:start], replacement)
+        at = end
+    return restore_origins("".join((*pieces, text[at:])), shape.origin)
+
+
+def _feed(documents: Sequence[str], link: str, shape: Shape, now: datetime) -> str | None:
+    if not documents:  # nothing shows how upstream spells its root
+        return None
+    held_link = hold_origins(f'"__next":"{link}"', shape.root_path)[10:-1].replace("\\/", "/")
     return atom.feed_from_documents(
-        documents, entity_set, model, title=title, updated=updated, select=select, next_link=next_link
+        [restore_origins(document, shape.origin) for document in documents],
+        shape.entity_set,
+        shape.model,
+        title=shape.title,
+        updated=_instant(now),
+        select=shape.select,
+        next_link=restore_origins(held_link, shape.origin) or None,
     )
+
+
+def _next_link(text: str, sliced: Sliced, query: str | None, asked_names: Sequence[str]) -> str | None:
+    """The next link as JSON text without its quotes, with the client's own `$select`; "" for no link."""
+    if sliced.next_span is None:
+        return ""
+    start, end = sliced.next_span
+    link = text[start + 1 : end - 1]
+    # Text that the JSON writer escaped in its own way cannot be written again in that way for certain.
+    if "\\" in link.replace("\\/", ""):
+        return None
+    return restore_select(link, query, asked_names)
+
+
+def _instant(now: datetime) -> str:
+    return now.strftime("%Y-%m-%dT%H:%M:%SZ")

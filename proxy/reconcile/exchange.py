@@ -56,12 +56,15 @@ class Ask:
 _OF_A_WRITE = ("Content-Type", "Content-Encoding", "X-HTTP-Method", "If-Match", "If-None-Match")
 
 
+Forwarded = Literal["bypass", "method", "uri-miss", "miss", "request", "stale"]
+
+
 @dataclass(frozen=True, slots=True)
 class CacheStatus:
     """What the proxy did, in the words of RFC 9211; `detail` is a token of ours."""
 
     hit: bool = False
-    fwd: Literal["bypass", "method", "uri-miss", "miss", "request", "stale", "partial"] | None = None
+    fwd: Forwarded | None = None
     stored: bool = False
     detail: str | None = None
 
@@ -82,13 +85,13 @@ class Relayed:
 class FromMirror:
     """An answer whose entities come from the mirror.
 
-    `text`: the whole body with the client's origin. `base`: the reply of upstream that confirmed it, whose
-    headers the answer carries; None where upstream was not asked. `age`: seconds, where the contract lets
-    an answer be older than the request.
+    `text`: the whole body, with the client's origin. `content_type`: None for that of `base`, the reply of
+    upstream that confirmed it and whose headers the answer carries; `base` is None where upstream was not
+    asked. `age`: seconds, where the contract lets an answer be older than the request.
     """
 
     text: str
-    content_type: str
+    content_type: str | None
     base: Reply | None
     status: CacheStatus
     age: int | None = None

@@ -21,7 +21,7 @@ class Serve:
     age: int
 
 
-class Ask(enum.Enum):
+class Need(enum.Enum):
     """What to ask upstream before anything is shown."""
 
     CHECK = "check"
@@ -39,18 +39,18 @@ def is_servable(held: Stored | None) -> bool:
 
 def decide_entity_read(
     held: Stored | None, confirmed_at: datetime | None, allowed_age: float, now: datetime
-) -> Serve | Ask:
+) -> Serve | Need:
     """Choose how to answer a read of one entity.
 
     confirmed_at: when a check last confirmed the row as held; None where none did.
     allowed_age: seconds that the request lets the answer be old; 0 for a plain request.
     """
     if held is None or not is_servable(held):
-        return Ask.FETCH
+        return Need.FETCH
     age = age_of(held, confirmed_at, now)
     if age < allowed_age:
         return Serve(int(age))
-    return Ask.CHECK if held.settled else Ask.FETCH
+    return Need.CHECK if held.settled else Need.FETCH
 
 
 def age_of(held: Stored, confirmed_at: datetime | None, now: datetime) -> float:

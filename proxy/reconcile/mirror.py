@@ -44,6 +44,15 @@ class Absorbed:
     stored: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A fetch of one entity; `fetched` is None where the reply is not that entity."""
+
+    number: int
+    reply: Reply
+    fetched: Fetched | None
+
+
 class Mirror:
     """Reads upstream's replies into `Fetched`, and lets those into the store."""
 
@@ -54,7 +63,7 @@ class Mirror:
         self.sets = sets
         self.rules = rules
         self._upstream = upstream
-        self._root_path = root_path
+        self.root_path = root_path
         self._observe = observe
 
     def stamp_names(self, entity_set: EntitySet) -> tuple[str, ...]:
@@ -131,7 +140,7 @@ class Mirror:
         }
         return Fetched(
             key=verbose_json.entity_key(values, entity_type),
-            document=verbose_json.hold_origins(text, self._root_path),
+            document=verbose_json.hold_origins(text, self.root_path),
             values=values,
             stamp=stamp,
             digest=verbose_json.content_digest(values, entity_type, model, leave_out=leave_out),
@@ -142,14 +151,22 @@ class Mirror:
 
     async def fetch(
         self, entity_set: EntitySet, key: EntityKey, model: Model, ask: Ask, target: str
-    ) -> tuple[Reply, Fetched | None]:
-        """Fetch one whole entity for `ask`'s caller; None where the reply is not that entity.
-
-        Raises StoreUnavailable, UpstreamFailure.
-        """
+    ) -> Look:
+        """Fetch one whole entity from `target` for `ask`'s caller. Raises StoreUnavailable, UpstreamFailure."""
         number = await self.store.next_fetch_number()
         reply = await self._upstream.send(ask.own_read(target), joinable=True)
-        return reply, self.read_one(reply, entity_set, key, model, number)
+        return Look(number, reply, self.read_one(reply, entity_set, key, model, number))
+
+    def is_gone(self, reply: Reply, ask: Ask) -> bool:
+        """True for the 404 by which upstream says that an entity does not exist (rule 11).
+
+        A caller's own credentials may hide an entity, so only the proxy's identity can tell.
+        """
+        return (
+            reply.status == 404
+            and ask.caller.credentials is None
+            and self.rules.deleted_code in reply.body.decode("utf-8", "replace")
+        )
 
     def read_one(
         self, reply: Reply, entity_set: EntitySet, key: EntityKey | None, model: Model, number: int
@@ -232,8 +249,3 @@ def read_json(reply: Reply) -> tuple[str, verbose_json.Sliced]:
     except UnicodeDecodeError as error:
         raise ODataError("The reply is not UTF-8.") from error
     return text, verbose_json.slice_reply(text)
-
-
-def says_deleted(reply: Reply, code: str) -> bool:
-    """True for the 404 by which upstream says that an entity does not exist (rule 11)."""
-    return reply.status == 404 and code in reply.body.decode("utf-8", "replace")

@@ -57,7 +57,8 @@ class SyncRules:
     `audit_share`: share of mirror hits whose content is fetched all the same. `lie_limit`: content changes
     under an unmoved stamp before a set falls back to `forward`. `conflict_trip`: open conflicts before a
     set does. `write_limit_s`: how long after sending an unanswered write may still be applied.
-    `modified_property`, `version_property`: the stamp's property names.
+    `modified_property`, `version_property`: the stamp's property names. `deleted_code`: the error code by
+    which upstream's 404 says that an entity does not exist (field manual, 8.3).
     """
 
     settle_s: float = 5.0
@@ -67,6 +68,7 @@ class SyncRules:
     write_limit_s: float = 300.0
     modified_property: str = "ModifiedOn"
     version_property: str = "VersionNumber"
+    deleted_code: str = "-2147220969"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,15 +1,13 @@
-"""The driver of reads: one entity, or a page of a set, by the checked-read rule.
+"""The driver of reads: one entity, or a page of a set, by the checked-read rule (rules 1 to 4).
 
-`read` is where a GET arrives. It serves from the mirror what a check confirmed, fetches what moved, and
-forwards the client's own request wherever it cannot promise upstream's own bytes.
+A GET arrives at `read`. It is served from the mirror when a check confirmed what is held; what moved is
+fetched; and wherever the proxy cannot promise upstream's own bytes, the client's own request goes through.
 """
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from datetime import datetime
 
 from cachetools import LRUCache
@@ -19,23 +17,278 @@ from proxy.odata.errors import ODataError
 from proxy.odata.operation import ReadCollection, ReadEntity
 from proxy.odata.query_options import with_select
 from proxy.odata.uri import format_key
-from proxy.odata.verbose_json import restore_origins, rewrite_origins
-from proxy.reconcile import assembly, freshness
-from proxy.reconcile.background import Background
+from proxy.reconcile.assembly import JSON_TYPE, Shape, entity_body, follows_select, page_body
 from proxy.reconcile.errors import NotInMirror, SyncConflict
-from proxy.reconcile.exchange import Answer, Ask, CacheStatus, FromMirror, Relayed
+from proxy.reconcile.exchange import Answer, Ask, CacheStatus, Forwarded, FromMirror, Relayed
 from proxy.reconcile.feeder import Feeder
-from proxy.reconcile.mirror import Mirror, read_json, says_deleted
-from proxy.reconcile.observations import Observe, StoreFailed, UpstreamFailed
+from proxy.reconcile.freshness import (
+    Need,
+    Serve,
+    age_of,
+    allowed_age,
+    decide_entity_read,
+    in_sync,
+    is_servable,
+)
+from proxy.reconcile.mirror import Mirror, read_json
+from proxy.reconcile.observations import Observe, StoreFailed
 from proxy.reconcile.ports import (
     Fetched,
     Reply,
-    Request,
     Source,
-    Store,
     Stored,
     StoreUnavailable,
     Upstream,
     UpstreamCut,
     UpstreamFailure,
 )
+
+_CHECKED = CacheStatus(hit=True, detail="checked")
+_AGED = CacheStatus(hit=True, detail="age-allowed")
+_STALE = CacheStatus(hit=True, detail="stale-if-error")
+
+
+class Reader:
+    """Answers reads. `now`: aware UTC. `draw`: uniform in [0, 1), chooses the hits to audit."""
+
+    def __init__(
+        self,
+        mirror: Mirror,
+        upstream: Upstream,
+        feeder: Feeder,
+        observe: Observe,
+        now: Callable[[], datetime],
+        draw: Callable[[], float] = random.random,
+    ) -> None:
+        self._mirror = mirror
+        self._store = mirror.store
+        self._sets = mirror.sets
+        self._upstream = upstream
+        self._feeder = feeder
+        self._observe = observe
+        self._now = now
+        self._draw = draw
+        self._confirmed: LRUCache[tuple[str, EntityKey], tuple[int, datetime]] = LRUCache(maxsize=100_000)
+
+    async def read(self, operation: ReadEntity | ReadCollection, ask: Ask, model: Model) -> Answer:
+        """Answer a GET. Raises SyncError where the sync rule demands it, and UpstreamFailure."""
+        if ask.directives.no_store:
+            return await self.forward(ask, CacheStatus(fwd="request", detail="no-store"))
+        try:
+            if await self._sets.is_forwarded(operation.entity_set):
+                return await self._forward(operation, ask, model, "bypass", "forward-mode")
+            shape = await self._shape(operation, ask, model)
+            if shape is None:
+                return await self._forward(operation, ask, model, "bypass", "not-assembled")
+            if isinstance(operation, ReadEntity):
+                return await self._read_entity(operation, ask, shape)
+            return await self._read_page(operation, ask, shape)
+        except StoreUnavailable as error:
+            self._observe(StoreFailed("read", str(error)))
+            if ask.directives.only_if_cached:
+                raise NotInMirror("The mirror's database is not available.") from error
+            return await self.forward(ask, CacheStatus(fwd="bypass", detail="store-unavailable"))
+
+    async def forward(self, ask: Ask, status: CacheStatus) -> Relayed:
+        """Send the client's own request and pass its answer on, a cut one included."""
+        try:
+            return Relayed(await self._upstream.send(ask.request), status)
+        except UpstreamCut as cut:
+            return Relayed(cut.reply, status, cut=True)
+
+    async def _forward(
+        self, operation: ReadEntity | ReadCollection, ask: Ask, model: Model, fwd: Forwarded, detail: str
+    ) -> Answer:
+        """Forward, and let the mirror have what the answer shows once the client has it."""
+        if ask.directives.only_if_cached:
+            raise NotInMirror(f"The mirror cannot answer this request for {operation.entity_set.name}.")
+        number = await self._store.next_fetch_number()
+        answer = await self.forward(ask, CacheStatus(fwd=fwd, detail=detail))
+        if not answer.cut and answer.reply.status == 200:
+            self._feeder.feed(operation, answer.reply, ask, model, number)
+        return answer
+
+    async def _shape(self, operation: ReadEntity | ReadCollection, ask: Ask, model: Model) -> Shape | None:
+        """The form of an answer from stored entities; None where it could not be byte for byte the same."""
+        entity_set, options = operation.entity_set, operation.options
+        if options.expand is not None or "$format" in options.names or ask.format is None:
+            return None
+        if options.select is not None and not set(options.select) <= entity_set.entity_type.properties.keys():
+            return None
+        title = ""
+        if ask.format == "atom":
+            form = "entry" if isinstance(operation, ReadEntity) else "feed"
+            learned = await self._sets.title(entity_set)
+            if learned is None or form not in (await self._sets.state(entity_set)).proven:
+                return None
+            title = learned
+        return Shape(
+            entity_set, model, ask.format, options.select, title, ask.query, ask.origin, self._mirror.root_path
+        )
+
+    # One entity
+
+    async def _read_entity(self, operation: ReadEntity, ask: Ask, shape: Shape) -> Answer:
+        entity_set, key = operation.entity_set, operation.key
+        held = (await self._store.get(entity_set, [key])).get(key)
+        if ask.directives.no_cache and not ask.directives.only_if_cached:
+            return await self._fetch(operation, ask, shape, held, "request")
+        # Who shows credentials is always confirmed by upstream (rule 8).
+        allowed = 0.0 if ask.caller.credentials else allowed_age(ask.directives)
+        need = decide_entity_read(held, self._confirmed_at(entity_set, held), allowed, self._now())
+        if isinstance(need, Serve) and held is not None:
+            answer = self._from_held(held, shape, _AGED)
+            return answer or await self._forward(operation, ask, shape.model, "bypass", "not-assembled")
+        if ask.directives.only_if_cached:
+            raise NotInMirror(f"The mirror cannot answer for {entity_set.name}({format_key(key)}).")
+        if need is Need.CHECK and held is not None:
+            return await self._check(operation, ask, shape, held)
+        return await self._fetch(operation, ask, shape, held, "stale" if held else "uri-miss")
+
+    async def _check(self, operation: ReadEntity, ask: Ask, shape: Shape, held: Stored) -> Answer:
+        names = self._mirror.stamp_names(operation.entity_set)
+        check = ask.own_read(f"{ask.path}?{with_select(ask.query, names)}")
+        try:
+            reply = await self._upstream.send(check, joinable=True)
+        except UpstreamFailure:
+            if stale := self._stale(held, shape):
+                return stale
+            raise
+        if reply.status >= 500 and (stale := self._stale(held, shape)):
+            return stale
+        try:
+            around = read_json(reply)
+            raw = around[1].values[0] if around[1].kind == "entity" else {}
+            if self._mirror.key_of(raw, operation.entity_set) != operation.key:
+                raise ODataError("The check shows another entity.")
+            seen = self._mirror.stamp_of(raw, operation.entity_set)
+        except ODataError:
+            return await self._forward(operation, ask, shape.model, "stale", "check-refused")
+        if not in_sync(held, seen) or self._is_audited():
+            return await self._fetch(operation, ask, shape, held, "stale")
+        self._confirmed[operation.entity_set.name, held.key] = (held.fetch_number, reply.sent_at)
+        text = None
+        if shape.select is None or follows_select(raw, names):
+            text = entity_body(held.document or "", around, shape, self._now())
+        if text is None:
+            return await self._forward(operation, ask, shape.model, "bypass", "not-assembled")
+        return FromMirror(text, shape.content_type, reply, _CHECKED)
+
+    async def _fetch(
+        self, operation: ReadEntity, ask: Ask, shape: Shape, held: Stored | None, why: Forwarded
+    ) -> Answer:
+        """Fetch the whole entity, let it into the mirror, and show what was fetched."""
+        entity_set, key = operation.entity_set, operation.key
+        is_own = shape.format == "json" and ask.query is None and not ask.request.body
+        try:
+            look = await self._mirror.fetch(entity_set, key, shape.model, ask, ask.path)
+        except UpstreamCut as cut:
+            return Relayed(cut.reply, CacheStatus(fwd=why), cut=True) if is_own else await self._again(ask, why)
+        except UpstreamFailure:
+            if stale := self._stale(held, shape):
+                return stale
+            raise
+        if look.fetched is None:
+            if look.reply.status >= 500 and (stale := self._stale(held, shape)):
+                return stale
+            await self._note_absence(operation, ask, look.number, look.reply)
+            return Relayed(look.reply, CacheStatus(fwd=why)) if is_own else await self._again(ask, why)
+        status = CacheStatus(fwd=why, stored=await self._let_in(entity_set, look.fetched, ask, held))
+        if is_own:
+            return Relayed(look.reply, status)
+        text = entity_body(look.fetched.document or "", read_json(look.reply), shape, self._now())
+        if text is None or shape.select is not None and not self._sets.follows_select(entity_set):
+            return await self._again(ask, why)
+        return FromMirror(text, shape.content_type, look.reply, status)
+
+    async def _again(self, ask: Ask, why: Forwarded) -> Relayed:
+        """The fetch made for the client brought no answer for it: send the client's own request."""
+        return await self.forward(ask, CacheStatus(fwd=why))
+
+    async def _let_in(self, entity_set: EntitySet, fetched: Fetched, ask: Ask, held: Stored | None) -> bool:
+        """Store what was fetched; True where the mirror has it now. Raises SyncConflict.
+
+        Postgres being down does not keep the client from what upstream has already said.
+        """
+        try:
+            absorbed = await self._mirror.absorb(
+                entity_set, [fetched], ask.provenance(Source.UPSTREAM_REFRESH)
+            )
+        except StoreUnavailable as error:
+            self._observe(StoreFailed("refresh", str(error)))
+            return False
+        for key, conflict in absorbed.conflicts.items():
+            raise SyncConflict(entity_set.name, format_key(key), conflict)
+        return absorbed.stored
+
+    async def _note_absence(self, operation: ReadEntity, ask: Ask, number: int, reply: Reply) -> None:
+        if self._mirror.is_gone(reply, ask):
+            try:
+                provenance = ask.provenance(Source.UPSTREAM_REFRESH)
+                await self._store.bury(operation.entity_set, operation.key, number, provenance)
+            except StoreUnavailable as error:
+                self._observe(StoreFailed("refresh", str(error)))
+
+    def _is_audited(self) -> bool:
+        return self._draw() < self._mirror.rules.audit_share
+
+    # Answers that may be older than the request
+
+    def _confirmed_at(self, entity_set: EntitySet, held: Stored | None) -> datetime | None:
+        """When this process last saw upstream confirm the row in the state held."""
+        if held is None:
+            return None
+        number, at = self._confirmed.get((entity_set.name, held.key), (None, None))
+        return at if number == held.fetch_number else None
+
+    def _from_held(self, held: Stored, shape: Shape, status: CacheStatus) -> FromMirror | None:
+        text = entity_body(held.document or "", None, shape, self._now())
+        if text is None:
+            return None
+        age = age_of(held, self._confirmed_at(shape.entity_set, held), self._now())
+        return FromMirror(text, shape.content_type or JSON_TYPE, None, status, int(age))
+
+    def _stale(self, held: Stored | None, shape: Shape) -> FromMirror | None:
+        """What is held, where upstream fails and the set's policy lets it stand in (RFC 5861)."""
+        if held is None or not is_servable(held):
+            return None
+        answer = self._from_held(held, shape, _STALE)
+        limit = self._sets.policy(shape.entity_set).stale_if_error_s
+        return answer if answer and (answer.age or 0) < limit else None
+
+    # A page
+
+    async def _read_page(self, operation: ReadCollection, ask: Ask, shape: Shape) -> Answer:
+        entity_set = operation.entity_set
+        if ask.directives.only_if_cached:
+            raise NotInMirror(f"The mirror does not answer collections of {entity_set.name} by itself yet.")
+        names = self._mirror.stamp_names(entity_set)
+        target = f"{ask.path}?{with_select(ask.query, names)}"
+        if ask.directives.no_cache:
+            return await self._forward(operation, ask, shape.model, "request", "no-cache")
+        if not await self._sets.worth_a_check(entity_set, target):
+            return await self._forward(operation, ask, shape.model, "miss", "little-held")
+        reply = await self._upstream.send(ask.own_read(target), joinable=True)
+        try:
+            around = read_json(reply)
+            rows = around[1].values
+            if around[1].kind != "collection":
+                raise ODataError("The check shows no collection.")
+            keys = [self._mirror.key_of(raw, entity_set) for raw in rows]
+            stamps = [self._mirror.stamp_of(raw, entity_set) for raw in rows]
+        except ODataError:
+            return await self._forward(operation, ask, shape.model, "stale", "check-refused")
+        held = await self._store.get(entity_set, keys)
+        synced = [in_sync(held.get(key), seen) for key, seen in zip(keys, stamps, strict=True)]
+        self._sets.page_seen(entity_set, len(keys), sum(synced))
+        if not all(synced) or (rows and self._is_audited()):
+            return await self._forward(operation, ask, shape.model, "stale", "rows-moved")
+        text = None
+        if shape.select is None or all(follows_select(raw, names) for raw in rows):
+            documents = [held[key].document or "" for key in keys]
+            text = page_body(documents, around, names, shape, self._now())
+        if text is None:
+            return await self._forward(operation, ask, shape.model, "bypass", "not-assembled")
+        for key in keys:
+            self._confirmed[entity_set.name, key] = (held[key].fetch_number, reply.sent_at)
+        return FromMirror(text, shape.content_type, reply, _CHECKED)
