@@ -1,0 +1,116 @@
+"""Pure rules of writing: what an answer means, what a write touches, how an open intent ends (rules 5, 6)."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+from typing import Any
+
+from proxy.odata.edm import EntityKey, Model
+from proxy.reconcile.policy import Effect
+from proxy.reconcile.ports import Fetched, Outcome, Reply, Touched
+
+# A gateway in between may say these while the write goes on behind it.
+_UNCERTAIN = frozenset({502, 503, 504})
+
+
+def outcome_of(reply: Reply) -> Outcome | None:
+    """What upstream's answer says of the write; None where it says nothing certain.
+
+    An HTML page in the place of an answer is a login page: nothing was applied.
+    """
+    if reply.status in _UNCERTAIN:
+        return None
+    if 200 <= reply.status < 300 and reply.media_type != "text/html":
+        return Outcome.APPLIED
+    return Outcome.REFUSED
+
+
+def touched_by(effects: Iterable[Effect], values: Mapping[str, Any], model: Model) -> list[Touched]:
+    """The entities that a write of an entity with these values changes, as declared (rule 10)."""
+    touched = []
+    for effect in effects:
+        entity_set = model.entity_sets.get(effect.entity_set)
+        if entity_set is None or len(entity_set.entity_type.key) != 1:
+            continue
+        (name,) = entity_set.entity_type.key
+        logical_name = entity_set.entity_type.name.lower()
+        for via in effect.via:
+            key = _key_named(values.get(via), logical_name)
+            if key is not None:
+                touched.append(Touched(entity_set, ((name, key),)))
+    return touched
+
+
+def _key_named(value: Any, logical_name: str) -> Any:
+    """The key in a property that names an entity: its own value, or a lookup of that type."""
+    if isinstance(value, Mapping):
+        named = value.get("LogicalName")
+        return value.get("Id") if named in (None, logical_name) else None
+    return value
+
+
+def requested_changes(
+    posted: Mapping[str, Any], before: Mapping[str, Any] | None, leave_out: frozenset[str]
+) -> dict[str, Any]:
+    """The properties that a write asks to change, against the state seen before it."""
+    return {
+        name: value
+        for name, value in posted.items()
+        if name not in leave_out and (before is None or not is_reflected(value, before.get(name)))
+    }
+
+
+def shows(changes: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
+    """True where every requested change is seen in the state `after`."""
+    return all(name not in after or is_reflected(value, after[name]) for name, value in changes.items())
+
+
+def is_reflected(posted: Any, seen: Any) -> bool:
+    """True where `seen` is what Dynamics makes of `posted`: '' is null, lookup names are its own."""
+    if isinstance(posted, Mapping):
+        if not isinstance(seen, Mapping):
+            return False
+        members = (name for name in posted if name not in ("Name", "__metadata", "LogicalName"))
+        return all(is_reflected(posted[name], seen.get(name)) for name in members)
+    if posted in ("", None):
+        return seen in ("", None)
+    return bool(posted == seen)
+
+
+def key_from(values: Mapping[str, Any], key: tuple[str, ...]) -> EntityKey | None:
+    """The key that a client chose for a new entity; None where upstream makes it."""
+    if any(values.get(name) in (None, uuid.UUID(int=0)) for name in key):
+        return None
+    return tuple((name, values[name]) for name in key)
+
+
+def decide_settlement(
+    *,
+    deletes: bool,
+    before: bytes | None,
+    changes: Mapping[str, Any] | None,
+    seen: Fetched | None,
+    age: timedelta,
+    limit: timedelta,
+) -> Outcome | None:
+    """What reading upstream back says of a write that was never answered; None: wait and look again.
+
+    before: digest of the state before the write. changes: what it asked for, None where unreadable.
+    seen: the state read back, None for "does not exist". "Not seen" means refused only once `limit` has
+    passed since sending, since the write may still be on its way.
+    """
+    is_late = age > limit
+    if deletes:
+        if seen is None:
+            return Outcome.APPLIED
+        return Outcome.REFUSED if is_late else None
+    if seen is not None and changes and shows(changes, seen.values) and seen.digest != before:
+        return Outcome.APPLIED
+    if not is_late:
+        return None
+    if seen is not None and seen.digest == before and changes:
+        return Outcome.REFUSED
+    return Outcome.UNDETERMINED
+

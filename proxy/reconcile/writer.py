@@ -1,0 +1,280 @@
+"""The driver of writes (rules 5 and 6): intent, upstream, read back, one transaction.
+
+A write leaves exactly once. What upstream answered is the client's answer, whatever fails here
+afterwards; what could not be settled stays an open intent, and the sweeper ends it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from proxy.odata import atom, verbose_json
+from proxy.odata.edm import EntityKey, EntitySet, Model
+from proxy.odata.errors import ODataError
+from proxy.odata.media import is_atom
+from proxy.odata.operation import (
+    ChangeLinks,
+    CreateEntity,
+    DeleteEntity,
+    MergeEntity,
+    UpdateEntity,
+    UpdateProperty,
+)
+from proxy.odata.uri import format_key
+from proxy.reconcile.background import Background
+from proxy.reconcile.errors import OutcomeUnknown, WritesRefused
+from proxy.reconcile.exchange import Answer, Ask, CacheStatus, Relayed
+from proxy.reconcile.feeder import Feeder
+from proxy.reconcile.freshness import in_sync
+from proxy.reconcile.mirror import Look, Mirror, read_json
+from proxy.reconcile.observations import IntentOpened, IntentSettled, Observe, StoreFailed
+from proxy.reconcile.observations import OutcomeUnknown as OutcomeUnknownSeen
+from proxy.reconcile.outcomes import key_from, outcome_of, requested_changes, shows, touched_by
+from proxy.reconcile.ports import (
+    Fetched,
+    Intent,
+    NewIntent,
+    Outcome,
+    Reply,
+    Settlement,
+    Source,
+    Stored,
+    StoreUnavailable,
+    Touched,
+    Upstream,
+    UpstreamCut,
+    UpstreamFailure,
+)
+from proxy.odata.query_options import with_select
+
+Write = CreateEntity | MergeEntity | UpdateEntity | DeleteEntity | UpdateProperty | ChangeLinks
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """The target as upstream showed it just before the write; empty where nothing is known of it."""
+
+    digest: bytes | None = None
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Writer:
+    """Carries out writes. `in_flight` holds the intents that this process is still working on."""
+
+    def __init__(
+        self,
+        mirror: Mirror,
+        upstream: Upstream,
+        feeder: Feeder,
+        background: Background,
+        observe: Observe,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._mirror = mirror
+        self._store = mirror.store
+        self._upstream = upstream
+        self._feeder = feeder
+        self._background = background
+        self._observe = observe
+        self._now = now
+        self.in_flight: set[int] = set()
+
+    async def write(self, operation: Write, ask: Ask, model: Model) -> Answer:
+        """Carry out a write, to its end even if the client leaves.
+
+        Raises WritesRefused (not sent), OutcomeUnknown (sent, not answered), UpstreamFailure (not sent).
+        """
+        return await self._background.finish("write", self._write(operation, ask, model))
+
+    async def _write(self, operation: Write, ask: Ask, model: Model) -> Answer:
+        target = key_of(operation)
+        try:
+            before = await self._read_before(operation.entity_set, target, ask, model)
+            intent = await self._store.open_intent(self._intent(operation, target, before, ask, model))
+        except StoreUnavailable as error:
+            self._observe(StoreFailed("write", str(error)))
+            raise WritesRefused("The write cannot be recorded now, so it was not sent.") from error
+        self._observe(IntentOpened(intent.id, intent.method, intent.entity_set))
+        self.in_flight.add(intent.id)
+        try:
+            return await self._send(operation, intent, before, ask, model)
+        finally:
+            self.in_flight.discard(intent.id)
+
+    async def _send(
+        self, operation: Write, intent: Intent, before: Before, ask: Ask, model: Model
+    ) -> Answer:
+        cut = False
+        try:
+            reply = await self._upstream.send(ask.request)
+        except UpstreamCut as failure:
+            reply, cut = failure.reply, True
+        except UpstreamFailure as failure:
+            if failure.sent:
+                self._observe(OutcomeUnknownSeen(intent.id, intent.entity_set))
+                raise OutcomeUnknown(intent.id) from failure
+            await self._settle(intent, Settlement(Outcome.REFUSED, intent.fetch_number))
+            raise
+        outcome = outcome_of(reply)
+        if outcome is Outcome.APPLIED:
+            settled = await self._settle_applied(operation, intent, before, reply, ask, model)
+        elif outcome is Outcome.REFUSED:
+            stale = [Touched(operation.entity_set, intent.key)] if reply.status >= 500 and intent.key else []
+            settled = await self._settle(intent, Settlement(outcome, intent.fetch_number, stale=stale))
+        else:
+            settled = False
+        if not settled:
+            self._observe(OutcomeUnknownSeen(intent.id, intent.entity_set))
+        return Relayed(reply, CacheStatus(fwd="method", stored=settled and outcome is Outcome.APPLIED), cut)
+
+    # Before
+
+    async def _read_before(
+        self, entity_set: EntitySet, key: EntityKey | None, ask: Ask, model: Model
+    ) -> Before:
+        """Upstream's current state of the target; if it moved, the mirror records that first.
+
+        A failed look never stops a write. Raises StoreUnavailable.
+        """
+        if key is None:
+            return Before()
+        held = (await self._store.get(entity_set, [key])).get(key)
+        try:
+            if held is not None and await self._is_current(entity_set, held, ask):
+                raw = verbose_json.slice_reply(f'{{"d":{held.document}}}'.replace("\x01", "").replace("\x02", ""))
+                return Before(held.digest, verbose_json.parse_entity(raw.values[0], entity_set.entity_type, model))
+            look = await self._look(entity_set, key, ask, model)
+        except (UpstreamFailure, ODataError):
+            return Before()
+        if look.fetched is None:
+            return Before()
+        provenance = ask.provenance(Source.UPSTREAM_REFRESH)
+        await self._mirror.absorb(entity_set, [look.fetched], provenance)
+        return Before(look.fetched.digest, look.fetched.values)
+
+    async def _is_current(self, entity_set: EntitySet, held: Stored, ask: Ask) -> bool:
+        names = self._mirror.stamp_names(entity_set)
+        check = ask.own_read(f"{self._entity_path(entity_set, held.key, ask)}?{with_select(None, names)}")
+        reply = await self._upstream.send(check, joinable=True)
+        _, sliced = read_json(reply)
+        return sliced.kind == "entity" and in_sync(held, self._mirror.stamp_of(sliced.values[0], entity_set))
+
+    def _entity_path(self, entity_set: EntitySet, key: EntityKey, ask: Ask) -> str:
+        return f"{ask.path[: len(self._mirror.root_path)]}/{entity_set.name}({format_key(key)})"
+
+    async def _look(self, entity_set: EntitySet, key: EntityKey, ask: Ask, model: Model) -> Look:
+        target = self._entity_path(entity_set, key, ask)
+        return await self._mirror.fetch(entity_set, key, model, ask, target)
+
+    def _intent(
+        self, operation: Write, target: EntityKey | None, before: Before, ask: Ask, model: Model
+    ) -> NewIntent:
+        entity_set = operation.entity_set
+        touched = touched_by(self._mirror.sets.policy(entity_set).effects, before.values, model)
+        if isinstance(operation, ChangeLinks) and operation.target and operation.target_key:
+            touched.append(Touched(operation.target, operation.target_key))
+        return NewIntent(
+            method=type(operation).__name__,
+            entity_set=entity_set,
+            target=target,
+            touched=[entity for entity in touched if entity.key != target],
+            body=ask.request.body,
+            content_type=ask.request.headers.get("Content-Type", ""),
+            before=before.digest,
+            provenance=ask.provenance(Source.CLIENT_WRITE),
+            opened_at=self._now(),
+        )
+
+    # After
+
+    async def _settle_applied(
+        self, operation: Write, intent: Intent, before: Before, reply: Reply, ask: Ask, model: Model
+    ) -> bool:
+        """Read the result back and commit it. False: the intent stays open."""
+        entity_set = operation.entity_set
+        try:
+            look = await self._read_back(operation, intent, reply, ask, model)
+        except (UpstreamFailure, StoreUnavailable):
+            return False
+        if look is None:
+            return False
+        effects = self._mirror.sets.policy(entity_set).effects
+        after: Mapping[str, Any] = look.fetched.values if look.fetched else {}
+        stale = [*_touched(intent, model), *touched_by(effects, after, model)]
+        if look.fetched is None:
+            if intent.key is None or not self._mirror.is_gone(look.reply, ask):
+                return False
+            settlement = Settlement(
+                Outcome.APPLIED, look.number, removed=[Touched(entity_set, intent.key)], stale=stale
+            )
+        else:
+            unseen = self._was_overwritten(operation, before, look.fetched, ask, model)
+            settlement = Settlement(
+                Outcome.APPLIED,
+                look.number,
+                seen=[(entity_set, look.fetched)],
+                stale=stale,
+                unseen=Touched(entity_set, look.fetched.key) if unseen else None,
+            )
+        if not await self._settle(intent, settlement):
+            return False
+        for touched in stale:
+            self._feeder.refresh(touched.entity_set, [touched.key], ask, model)
+        return True
+
+    async def _read_back(
+        self, operation: Write, intent: Intent, reply: Reply, ask: Ask, model: Model
+    ) -> Look | None:
+        """The target as upstream shows it after the write. None: it cannot be found."""
+        entity_set = operation.entity_set
+        key = intent.key
+        if isinstance(operation, CreateEntity):
+            created = self._mirror.read_one(reply, entity_set, None, model, intent.fetch_number)
+            if created is not None:
+                return Look(intent.fetch_number, reply, created)
+            key = self._feeder.key_in(reply.headers.get("Location"), entity_set, model)
+        return None if key is None else await self._look(entity_set, key, ask, model)
+
+    def _was_overwritten(
+        self, operation: Write, before: Before, after: Fetched, ask: Ask, model: Model
+    ) -> bool:
+        """True where the state that the write made was gone when it was read back (rule 5)."""
+        posted = read_posted(operation, ask.request.body, ask.request.headers.get("Content-Type", ""), model)
+        if posted is None or isinstance(operation, CreateEntity):
+            return False
+        leave_out = frozenset({self._mirror.rules.modified_property, self._mirror.rules.version_property})
+        return not shows(requested_changes(posted, before.values or None, leave_out), after.values)
+
+    async def _settle(self, intent: Intent, settlement: Settlement) -> bool:
+        try:
+            await self._store.settle_intent(intent, settlement)
+        except StoreUnavailable as error:
+            self._observe(StoreFailed("settle", str(error)))
+            return False
+        self._observe(IntentSettled(intent.id, settlement.outcome.value, intent.entity_set))
+        return True
+
+
+def key_of(operation: Write) -> EntityKey | None:
+    """The key of the entity that a write names; None for a create."""
+    return None if isinstance(operation, CreateEntity) else operation.key
+
+
+def read_posted(operation: Write, body: bytes, content_type: str, model: Model) -> dict[str, Any] | None:
+    """What a create or update posts, by property; None where it is not readable as an entity."""
+    if not isinstance(operation, CreateEntity | MergeEntity | UpdateEntity) or not body:
+        return None
+    parse = atom.parse_entry_body if is_atom(content_type) else verbose_json.parse_posted
+    try:
+        return parse(body, operation.entity_set.entity_type, model)
+    except ODataError:
+        return None
+
+
+def _touched(intent: Intent, model: Model) -> Sequence[Touched]:
+    return [
+        Touched(model.entity_sets[name], key) for name, key in intent.touched if name in model.entity_sets
+    ]
