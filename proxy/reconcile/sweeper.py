@@ -1,0 +1,138 @@
+"""Ends the intents that their writer left open: a crash, an answer that never came (rule 6).
+
+Reads upstream back until the outcome is certain, or `write_limit_s` has passed since sending. Deletes
+of others are not looked for yet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Set
+from datetime import datetime, timedelta
+
+from multidict import CIMultiDict
+
+from proxy.odata.edm import EntityKey, EntitySet, Model
+from proxy.odata.operation import CreateEntity, MergeEntity, UpdateEntity
+from proxy.odata.uri import format_key
+from proxy.reconcile.exchange import Ask
+from proxy.reconcile.mirror import Look, Mirror
+from proxy.reconcile.observations import IntentSettled, Observe, StoreFailed, UpstreamFailed
+from proxy.reconcile.outcomes import decide_settlement, requested_changes
+from proxy.reconcile.ports import (
+    Caller,
+    Directives,
+    Intent,
+    Outcome,
+    Request,
+    Settlement,
+    StoreUnavailable,
+    Touched,
+    UpstreamFailure,
+)
+from proxy.reconcile.writer import read_posted
+
+_PAUSE_S = 5.0
+_OPERATIONS = {"CreateEntity": CreateEntity, "MergeEntity": MergeEntity, "UpdateEntity": UpdateEntity}
+
+
+class Sweeper:
+    """Settles open intents. `in_flight`: those this process is working on. `grace_s`: how long another
+    process may still be working on one."""
+
+    def __init__(
+        self,
+        mirror: Mirror,
+        in_flight: Set[int],
+        observe: Observe,
+        now: Callable[[], datetime],
+        *,
+        grace_s: float,
+    ) -> None:
+        self._mirror = mirror
+        self._in_flight = in_flight
+        self._observe = observe
+        self._now = now
+        self._grace = timedelta(seconds=grace_s)
+
+    async def run(self, model: Callable[[], Model | None]) -> None:
+        """Sweep until cancelled."""
+        while True:
+            document = model()
+            if document is not None:
+                await self.sweep(document)
+            await asyncio.sleep(_PAUSE_S)
+
+    async def sweep(self, model: Model) -> None:
+        """Look once at every open intent that nobody works on."""
+        try:
+            for intent in await self._mirror.store.open_intents():
+                is_abandoned = self._now() - intent.opened_at >= self._grace
+                if intent.id not in self._in_flight and is_abandoned:
+                    await self._settle(intent, model)
+        except StoreUnavailable as error:
+            self._observe(StoreFailed("sweep", str(error)))
+        except UpstreamFailure as error:
+            self._observe(UpstreamFailed("sweep", type(error).__name__))
+
+    async def _settle(self, intent: Intent, model: Model) -> None:
+        entity_set = model.entity_sets.get(intent.entity_set)
+        age = self._now() - intent.opened_at
+        limit = timedelta(seconds=self._mirror.rules.write_limit_s)
+        if entity_set is None or intent.key is None:
+            if age > limit:
+                await self._close(intent, Settlement(Outcome.UNDETERMINED, intent.fetch_number))
+            return
+        look = await self._look(entity_set, intent.key, model)
+        is_gone = look.fetched is None and self._mirror.is_gone(look.reply, _background_ask(self._mirror))
+        if look.fetched is None and not is_gone:
+            return
+        outcome = decide_settlement(
+            deletes=intent.method == "DeleteEntity",
+            before=intent.before,
+            changes=self._changes(intent, entity_set, intent.key, model),
+            seen=look.fetched,
+            age=age,
+            limit=limit,
+        )
+        if outcome is None:
+            return
+        await self._close(intent, self._settlement(intent, entity_set, look, outcome, model))
+
+    def _settlement(
+        self, intent: Intent, entity_set: EntitySet, look: Look, outcome: Outcome, model: Model
+    ) -> Settlement:
+        stale = [
+            Touched(model.entity_sets[name], key) for name, key in intent.touched if name in model.entity_sets
+        ]
+        if look.fetched is None and intent.key is not None:
+            return Settlement(outcome, look.number, removed=[Touched(entity_set, intent.key)], stale=stale)
+        seen = [(entity_set, look.fetched)] if look.fetched else []
+        return Settlement(outcome, look.number, seen=seen, stale=stale)
+
+    async def _close(self, intent: Intent, settlement: Settlement) -> None:
+        await self._mirror.store.settle_intent(intent, settlement)
+        self._observe(IntentSettled(intent.id, settlement.outcome.value, intent.entity_set))
+
+    async def _look(self, entity_set: EntitySet, key: EntityKey, model: Model) -> Look:
+        ask = _background_ask(self._mirror)
+        target = f"{self._mirror.root_path}/{entity_set.name}({format_key(key)})"
+        return await self._mirror.fetch(entity_set, key, model, ask, target)
+
+    def _changes(
+        self, intent: Intent, entity_set: EntitySet, key: EntityKey, model: Model
+    ) -> dict[str, object] | None:
+        make = _OPERATIONS.get(intent.method)
+        if make is None:
+            return None
+        operation = make(entity_set) if make is CreateEntity else make(entity_set, key)
+        posted = read_posted(operation, intent.body, intent.content_type, model)
+        rules = self._mirror.rules
+        leave_out = frozenset({rules.modified_property, rules.version_property})
+        return None if posted is None else requested_changes(posted, None, leave_out)
+
+
+def _background_ask(mirror: Mirror) -> Ask:
+    """The proxy's own asking, with no client behind it."""
+    request = Request("GET", mirror.root_path, CIMultiDict({"Accept": "application/json"}))
+    return Ask(request, "", "json", Caller(), Directives(), "")
