@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -23,7 +23,7 @@ class PropertyPath:
     """`Name`, `PrimaryContactId/Id`, `account_primary_contact/FullName`."""
 
     segments: tuple[str, ...]
-    position: int = -1
+    position: int = field(default=-1, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class Call:
 
     name: str
     arguments: tuple[Expression, ...]
-    position: int = -1
+    position: int = field(default=-1, compare=False)
 
 
 Expression = Literal | PropertyPath | Unary | Binary | Logical | Call

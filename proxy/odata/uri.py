@@ -24,6 +24,8 @@ Special = Literal["", "metadata", "batch", "function"]
 
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _UNREPRESENTABLE = re.compile("[\x00\ud800-\udfff]")
+# The server takes one navigation step (field manual 2.3); the limit only bounds the work on nonsense.
+_MAX_SEGMENTS = 32
 _SEGMENT = re.compile(r"([^()]+)(?:\((.*)\))?", re.DOTALL)
 # One value of a predicate: an optional name, then a literal, quoted ones with doubled quotes inside.
 _PREDICATE_VALUE = re.compile(
@@ -33,11 +35,15 @@ _PREDICATE_VALUE = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class NavigationSegment:
-    """One step along a navigation property; `target` is None where the container binds none."""
+    """One step along a navigation property.
+
+    `target` is None where the container binds no set; `many` says that the property leads to many entities.
+    """
 
     name: str
     target: EntitySet | None
     key: EntityKey | None = None
+    many: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +92,8 @@ def parse_resource_path(raw_path_below_root: str, model: Model) -> ResourcePath:
     segments = [decode_path(segment) for segment in raw_path_below_root.split("/") if segment]
     if not segments:
         return ResourcePath()
+    if len(segments) > _MAX_SEGMENTS:
+        raise ODataError("The path has too many segments.")
     first, rest = segments[0], segments[1:]
     if first in ("$metadata", "$batch"):
         if rest:
@@ -115,12 +123,12 @@ def _below_entity(path: ResourcePath, rest: list[str], entity_type: EntityType, 
         if "(" in rest[0]:
             raise ODataError(f"The property '{name}' takes no key.", token=rest[0])
         return _property(path, rest, entity_type, model)
-    segment, many = _navigation(path, name, predicate, entity_type, model)
+    segment = _navigation(path, name, predicate, entity_type, model)
     path = replace(path, navigation=(*path.navigation, segment))
     rest = rest[1:]
     if not rest:
         return path
-    if many and segment.key is None:
+    if segment.many and segment.key is None:
         return replace(path, count=True) if rest == ["$count"] else _ended(path, rest, name)
     target_type = model.entity_types.get(entity_type.navigation_properties[name].target)
     if target_type is None:
@@ -130,8 +138,7 @@ def _below_entity(path: ResourcePath, rest: list[str], entity_type: EntityType, 
 
 def _navigation(
     path: ResourcePath, name: str, predicate: str | None, entity_type: EntityType, model: Model
-) -> tuple[NavigationSegment, bool]:
-    """The step, and whether it leads to many."""
+) -> NavigationSegment:
     navigation = entity_type.navigation_properties.get(name)
     if navigation is None:
         raise _not_found(name)
@@ -139,20 +146,20 @@ def _navigation(
     target = model.navigation_target(source, name) if source else None
     many = navigation.multiplicity == "*"
     if predicate is None:
-        return NavigationSegment(name, target), many
+        return NavigationSegment(name, target, None, many)
     target_type = model.entity_types.get(navigation.target)
     if not many or target_type is None:
         raise ODataError(f"The navigation property '{name}' takes no key.", token=predicate)
-    return NavigationSegment(name, target, parse_key(predicate, target_type)), many
+    return NavigationSegment(name, target, parse_key(predicate, target_type), many)
 
 
 def _links(path: ResourcePath, rest: list[str], entity_type: EntityType, model: Model) -> ResourcePath:
     if not rest:
-        raise ODataError("A navigation property must follow '$links'.", token="$links")
+        raise ODataError("A navigation property must follow '$links'.")
     name, predicate = _split_segment(rest[0])
-    segment, many = _navigation(path, name, predicate, entity_type, model)
+    segment = _navigation(path, name, predicate, entity_type, model)
     path = replace(path, navigation=(*path.navigation, segment), links=True)
-    if many and segment.key is None and rest[1:] == ["$count"]:
+    if segment.many and segment.key is None and rest[1:] == ["$count"]:
         return replace(path, count=True)
     return _ended(path, rest[1:], name)
 
@@ -200,7 +207,7 @@ def parse_key(text: str, entity_type: EntityType) -> EntityKey:
     Takes `guid'…'`, `AccountId=guid'…'` and `B='x',A=1`. Raises ODataError with the position in `text`.
     """
     given = list(_predicate_values(text))
-    if len(given) == 1 and not given[0][0]:
+    if len(given) == 1 and not given[0][0] and entity_type.key:
         given = [(entity_type.key[0], *given[0][1:])]
     values = {name: (literal, position) for name, literal, position in given}
     if len(values) != len(given) or values.keys() != set(entity_type.key):
