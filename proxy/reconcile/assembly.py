@@ -53,7 +53,12 @@ def entity_body(document: str, around: tuple[str, Sliced] | None, shape: Shape, 
     if shape.format == "atom":
         whole = restore_origins(document, shape.origin)
         return atom.entry_from_document(
-            whole, shape.entity_set, shape.model, title=shape.title, updated=_instant(now), select=shape.select
+            whole,
+            shape.entity_set,
+            shape.model,
+            title=shape.title,
+            updated=_instant(now),
+            select=shape.select,
         )
     entity = document if shape.select is None else select_members(document, shape.select)
     if entity is None:
@@ -65,7 +70,11 @@ def entity_body(document: str, around: tuple[str, Sliced] | None, shape: Shape, 
 
 
 def page_body(
-    documents: Sequence[str], around: tuple[str, Sliced], asked_names: Sequence[str], shape: Shape, now: datetime
+    documents: Sequence[str],
+    around: tuple[str, Sliced],
+    asked_names: Sequence[str],
+    shape: Shape,
+    now: datetime,
 ) -> str | None:
     """The body of a page whose rows `around`, a check that selected `asked_names`, showed in this order."""
     text, sliced = around

@@ -181,5 +181,3 @@ def _key_test(key: EntityKey) -> str:
         literal = format_key((pair,))
         tests.append(f"{pair[0]}%20eq%20{literal}")
     return f"({'%20and%20'.join(tests)})" if len(tests) > 1 else tests[0]
-
-

@@ -30,7 +30,9 @@ class Metadata:
     async def load(self) -> bool:
         """Read the document from upstream, else from the store. True where it is upstream's."""
         try:
-            request = Request("GET", f"{self._root_path}/$metadata", CIMultiDict({"Accept": "application/xml"}))
+            request = Request(
+                "GET", f"{self._root_path}/$metadata", CIMultiDict({"Accept": "application/xml"})
+            )
             reply = await self._upstream.send(request)
             if reply.status == 200 and await self.see(reply.body):
                 return True

@@ -149,9 +149,7 @@ class Mirror:
             fetched_at=reply.sent_at,
         )
 
-    async def fetch(
-        self, entity_set: EntitySet, key: EntityKey, model: Model, ask: Ask, target: str
-    ) -> Look:
+    async def fetch(self, entity_set: EntitySet, key: EntityKey, model: Model, ask: Ask, target: str) -> Look:
         """Fetch one whole entity from `target` for `ask`'s caller. Raises StoreUnavailable, UpstreamFailure."""
         number = await self.store.next_fetch_number()
         reply = await self._upstream.send(ask.own_read(target), joinable=True)

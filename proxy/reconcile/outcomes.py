@@ -113,4 +113,3 @@ def decide_settlement(
     if seen is not None and seen.digest == before and changes:
         return Outcome.REFUSED
     return Outcome.UNDETERMINED
-

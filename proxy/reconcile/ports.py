@@ -97,7 +97,9 @@ class Upstream(Protocol):
     for a connection be answered by the same exchange (only for checks: rule 1).
     """
 
-    async def send(self, request: Request, *, joinable: bool = False, timeout: float | None = None) -> Reply: ...
+    async def send(
+        self, request: Request, *, joinable: bool = False, timeout: float | None = None
+    ) -> Reply: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,7 +292,9 @@ class Store(Protocol):
     async def touch(self, entity_set: EntitySet, fetched: Sequence[Fetched]) -> None:
         """A fetch showed just what we hold: raise fetch number, `fetched_at`, `settled`; nothing else."""
 
-    async def bury(self, entity_set: EntitySet, key: EntityKey, fetch_number: int, provenance: Provenance) -> bool:
+    async def bury(
+        self, entity_set: EntitySet, key: EntityKey, fetch_number: int, provenance: Provenance
+    ) -> bool:
         """Make a tombstone (with a revision) unless the row is newer or has an open intent."""
 
     async def open_intent(self, intent: NewIntent) -> Intent:

@@ -123,7 +123,14 @@ class Reader:
                 return None
             title = learned
         return Shape(
-            entity_set, model, ask.format, options.select, title, ask.query, ask.origin, self._mirror.root_path
+            entity_set,
+            model,
+            ask.format,
+            options.select,
+            title,
+            ask.query,
+            ask.origin,
+            self._mirror.root_path,
         )
 
     # One entity
@@ -183,7 +190,9 @@ class Reader:
         try:
             look = await self._mirror.fetch(entity_set, key, shape.model, ask, ask.path)
         except UpstreamCut as cut:
-            return Relayed(cut.reply, CacheStatus(fwd=why), cut=True) if is_own else await self._again(ask, why)
+            return (
+                Relayed(cut.reply, CacheStatus(fwd=why), cut=True) if is_own else await self._again(ask, why)
+            )
         except UpstreamFailure:
             if stale := self._stale(held, shape):
                 return stale

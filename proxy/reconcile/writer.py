@@ -104,9 +104,7 @@ class Writer:
         finally:
             self.in_flight.discard(intent.id)
 
-    async def _send(
-        self, operation: Write, intent: Intent, before: Before, ask: Ask, model: Model
-    ) -> Answer:
+    async def _send(self, operation: Write, intent: Intent, before: Before, ask: Ask, model: Model) -> Answer:
         cut = False
         try:
             reply = await self._upstream.send(ask.request)
@@ -144,8 +142,12 @@ class Writer:
         held = (await self._store.get(entity_set, [key])).get(key)
         try:
             if held is not None and await self._is_current(entity_set, held, ask):
-                raw = verbose_json.slice_reply(f'{{"d":{held.document}}}'.replace("\x01", "").replace("\x02", ""))
-                return Before(held.digest, verbose_json.parse_entity(raw.values[0], entity_set.entity_type, model))
+                raw = verbose_json.slice_reply(
+                    f'{{"d":{held.document}}}'.replace("\x01", "").replace("\x02", "")
+                )
+                return Before(
+                    held.digest, verbose_json.parse_entity(raw.values[0], entity_set.entity_type, model)
+                )
             look = await self._look(entity_set, key, ask, model)
         except (UpstreamFailure, ODataError):
             return Before()
