@@ -1,0 +1,166 @@
+"""The wiring: the only module that knows both sides of a port.
+
+`running` starts everything and gives the running proxy; `serve` keeps it until a signal ends it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+import proxy
+from proxy.events import Events
+from proxy.handlers import Handler
+from proxy.metrics import Metrics
+from proxy.middleware import canonical_line
+from proxy.passthrough import server_options
+from proxy.reconcile.background import Background
+from proxy.reconcile.feeder import Feeder
+from proxy.reconcile.metadata import Metadata
+from proxy.reconcile.mirror import Mirror
+from proxy.reconcile.reader import Reader
+from proxy.reconcile.sets import Sets
+from proxy.reconcile.sweeper import Sweeper
+from proxy.reconcile.writer import Writer
+from proxy.responses import Responses
+from proxy.services import services_app
+from proxy.settings import Address, Settings
+from proxy.store import PostgresStore
+from proxy.store.embedded import embedded_postgres
+from proxy.upstream.client import UpstreamClient
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """A running proxy: where it listens, and the parts that tests look at."""
+
+    url: str
+    services_url: str
+    store: PostgresStore
+    metadata: Metadata
+    background: Background
+    sweeper: Sweeper
+    metrics: Metrics
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+@asynccontextmanager
+async def running(
+    settings: Settings,
+    *,
+    now: Callable[[], datetime] = utc_now,
+    draw: Callable[[], float] = random.random,
+) -> AsyncIterator[Proxy]:
+    """Start the proxy; at the end, finish what is under way, then close everything.
+
+    Raises StoreUnavailable where Postgres cannot be had, OSError where an address cannot be listened on.
+    An upstream that is down keeps nothing from starting.
+    """
+    parts = urlsplit(settings.upstream.service_root)
+    upstream_origin, root_path = f"{parts.scheme}://{parts.netloc}", parts.path
+    rules = settings.sync_rules()
+    metrics = Metrics()
+    events = Events(metrics)
+    async with AsyncExitStack() as stack:
+        database_url = settings.database_url
+        if not database_url:
+            database_url = await stack.enter_async_context(embedded_postgres(settings.data_dir))
+        store = await stack.enter_async_context(
+            PostgresStore(
+                database_url,
+                pool_size=settings.database.pool_size,
+                connect_timeout_s=settings.database.connect_timeout_s,
+                statement_timeout_s=settings.database.statement_timeout_s,
+            )
+        )
+        upstream = await stack.enter_async_context(
+            UpstreamClient(
+                upstream_origin,
+                connections=settings.upstream.connections,
+                connect_timeout_s=settings.upstream.connect_timeout_s,
+                read_timeout_s=settings.upstream.read_timeout_s,
+                reply_limit_bytes=settings.upstream.reply_limit_bytes,
+                now=now,
+            )
+        )
+        background = Background(events.observe)
+        sets = Sets(store, settings.policies(), events.observe)
+        mirror = Mirror(store, upstream, sets, rules, root_path, events.observe)
+        feeder = Feeder(mirror, upstream, background, events.observe)
+        reader = Reader(mirror, upstream, feeder, events.observe, now, draw)
+        writer = Writer(mirror, upstream, feeder, background, events.observe, now)
+        metadata = Metadata(store, upstream, root_path, events.observe)
+        grace_s = settings.upstream.read_timeout_s + settings.upstream.connect_timeout_s
+        sweeper = Sweeper(mirror, writer.in_flight, events.observe, now, grace_s=grace_s)
+        handler = Handler(
+            reader,
+            writer,
+            metadata,
+            upstream,
+            Responses(root_path, upstream_origin),
+            root_path=root_path,
+            upstream_origin=upstream_origin,
+            public_origin=settings.public_origin,
+            body_limit_bytes=settings.limits.request_body_bytes,
+        )
+        loads = not await metadata.load()
+        tasks = [asyncio.create_task(sweeper.run(lambda: metadata.model))]
+        if loads:
+            tasks.append(asyncio.create_task(metadata.keep_trying()))
+        stack.push_async_callback(background.drain)
+        stack.push_async_callback(_cancel, tasks)
+        services = services_app(store, metadata, metrics)
+        services_url = await _listen(stack, services, settings.services_listen, settings)
+        main = web.Application(middlewares=[canonical_line(events)], client_max_size=settings.limits.request_body_bytes)
+        main.router.add_route("*", "/{path:.*}", handler.handle)
+        url = await _listen(stack, main, settings.listen, settings)
+        events.proxy_started(
+            version=proxy.__version__,
+            url=url + root_path,
+            services_url=services_url,
+            service_root=settings.upstream.service_root,
+        )
+        yield Proxy(url, services_url, store, metadata, background, sweeper, metrics)
+        events.proxy_stopping(requests_in_flight=len(writer.in_flight))
+    events.proxy_stopped()
+
+
+async def serve(settings: Settings, *, ready: Callable[[str, str], None] | None = None) -> None:
+    """Run until SIGTERM or SIGINT. `ready` is called with both URLs once they answer."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with running(settings) as started:
+        if ready is not None:
+            ready(started.url, started.services_url)
+        await stop.wait()
+
+
+async def _listen(stack: AsyncExitStack, app: web.Application, address: Address, settings: Settings) -> str:
+    runner = web.AppRunner(app, shutdown_timeout=settings.limits.shutdown_s, **server_options())
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    site = web.TCPSite(runner, address.host, address.port, reuse_address=True)
+    await site.start()
+    _, port, *_ = runner.addresses[0]
+    return f"http://{Address(address.host, port)}"
+
+
+async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    for task in tasks:
+        with suppress(asyncio.CancelledError):
+            await task

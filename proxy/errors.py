@@ -1,0 +1,74 @@
+"""The one table from what went wrong to what the client gets. Every row is explained in `docs/errors.md`.
+
+Upstream's own error answers are no errors here: they are relayed as they came.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from proxy.odata import atom, verbose_json
+from proxy.odata.media import response_format
+from proxy.reconcile.errors import NotInMirror, OutcomeUnknown, SyncConflict, WritesRefused
+from proxy.reconcile.ports import UpstreamBroken, UpstreamTimeout, UpstreamUnreachable
+
+
+class BodyTooLarge(Exception):
+    """The request's body is over the limit `limits.request_body_bytes`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """`code`: the error document's. `proxy_error`: the type in Proxy-Status (RFC 9209, 2.3); `message`:
+    None where the exception's own text says it."""
+
+    status: int
+    code: str
+    proxy_error: str
+    message: str | None = None
+
+
+TABLE: Mapping[type[Exception], Row] = {
+    UpstreamUnreachable: Row(
+        502, "Syncpoint.UpstreamUnreachable", "destination_unavailable", "Upstream cannot be reached."
+    ),
+    UpstreamTimeout: Row(
+        504, "Syncpoint.UpstreamTimeout", "connection_read_timeout", "Upstream did not answer in time."
+    ),
+    UpstreamBroken: Row(
+        502, "Syncpoint.UpstreamBroken", "http_response_incomplete", "Upstream broke off before its answer was whole."
+    ),
+    SyncConflict: Row(409, "Syncpoint.SyncConflict", "http_request_denied"),
+    NotInMirror: Row(504, "Syncpoint.NotInMirror", "http_request_denied"),
+    OutcomeUnknown: Row(504, "Syncpoint.OutcomeUnknown", "http_response_incomplete"),
+    WritesRefused: Row(503, "Syncpoint.WritesRefused", "proxy_internal_error"),
+    BodyTooLarge: Row(
+        413, "Syncpoint.BodyTooLarge", "http_request_error", "The request's body is larger than this proxy takes."
+    ),
+}
+BUG = Row(500, "Syncpoint.Unexpected", "proxy_internal_error", "Something went wrong in the proxy.")
+
+
+def error_response(error: Exception, accept: str | None) -> web.Response:
+    """An OData error document in the client's format, marked as the proxy's own."""
+    row = next((row for kind, row in TABLE.items() if isinstance(error, kind)), BUG)
+    message = row.message or str(error)
+    if response_format(accept) == "json":
+        text = verbose_json.write_error(row.code, message)
+        content_type = "application/json;charset=utf-8"
+    else:
+        text = atom.write_error(row.code, message)
+        content_type = "application/xml;charset=utf-8"
+    return web.Response(
+        status=row.status,
+        body=text.encode(),
+        headers={
+            "Content-Type": content_type,
+            "DataServiceVersion": "1.0;",
+            "Cache-Control": "no-cache",
+            "Proxy-Status": f"syncpoint; error={row.proxy_error}",
+        },
+    )

@@ -1,0 +1,151 @@
+"""The one handler of the main listener: what does the client mean, and who carries it out?"""
+
+from __future__ import annotations
+
+import math
+from hashlib import blake2b
+
+from aiohttp import web
+from multidict import CIMultiDict
+
+from proxy.errors import BodyTooLarge
+from proxy.middleware import ENTITY_SET, OPERATION, REQUEST_ID
+from proxy.odata import atom, verbose_json
+from proxy.odata.edm import Model
+from proxy.odata.headers import parse_cache_control
+from proxy.odata.media import is_atom, is_json, response_format
+from proxy.odata.operation import Forwarded, Opaque, ReadCollection, ReadEntity, parse_operation
+from proxy.odata.uri import split_target
+from proxy.passthrough import pass_through
+from proxy.reconcile.exchange import Answer, Ask, CacheStatus, Relayed
+from proxy.reconcile.metadata import Metadata
+from proxy.reconcile.ports import Caller, Directives, Request
+from proxy.reconcile.reader import Reader
+from proxy.reconcile.writer import Writer
+from proxy.responses import Responses
+from proxy.upstream.client import UpstreamClient
+from proxy.upstream.headers import request_headers
+
+_NOTHING_KNOWN = Model("", {}, {}, {})
+# What is asked about a representation, rather than for it, only upstream can answer.
+_CONDITIONS = ("If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since", "Range")
+
+
+class Handler:
+    """Answers every request of the main listener; all its paths are upstream's."""
+
+    def __init__(
+        self,
+        reader: Reader,
+        writer: Writer,
+        metadata: Metadata,
+        upstream: UpstreamClient,
+        responses: Responses,
+        *,
+        root_path: str,
+        upstream_origin: str,
+        public_origin: str,
+        body_limit_bytes: int,
+    ) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._metadata = metadata
+        self._upstream = upstream
+        self._responses = responses
+        self._root_path = root_path
+        self._upstream_origin = upstream_origin
+        self._public_origin = public_origin
+        self._body_limit_bytes = body_limit_bytes
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        model = self._metadata.model or _NOTHING_KNOWN
+        headers = request_headers(request.raw_headers)
+        target = request.raw_path
+        operation = parse_operation(request.method, target, headers, self._root_path, model)
+        request[OPERATION] = type(operation).__name__
+        origin = self._public_origin or f"{request.scheme}://{request.host}"
+        if isinstance(operation, Opaque) or _is_streamed(operation, request.method, target):
+            return await pass_through(request, self._upstream, client_origin=origin)
+        if operation.entity_set is not None:
+            request[ENTITY_SET] = operation.entity_set.name
+        ask = await self._ask(request, headers, origin)
+        match operation:
+            case Forwarded():
+                answer: Answer = await self._reader.forward(ask, CacheStatus(fwd="bypass"))
+                await self._learn(answer, target, ask)
+            case ReadEntity() | ReadCollection() if any(name in headers for name in _CONDITIONS):
+                answer = await self._reader.forward(ask, CacheStatus(fwd="bypass", detail="conditional"))
+            case ReadEntity() | ReadCollection():
+                answer = await self._reader.read(operation, ask, model)
+            case _:
+                answer = await self._writer.write(operation, ask, model)
+        return await self._responses.respond(request, answer, origin)
+
+    async def _learn(self, answer: Answer, target: str, ask: Ask) -> None:
+        """The metadata document, when a client reads it, is read along."""
+        is_document = split_target(target)[0].endswith("/$metadata") and ask.request.method == "GET"
+        if is_document and isinstance(answer, Relayed) and answer.reply.status == 200 and not answer.cut:
+            await self._metadata.see(answer.reply.body)
+
+    async def _ask(self, request: web.Request, headers: CIMultiDict[str], origin: str) -> Ask:
+        headers.popall("Content-Length", None)
+        try:
+            body = await request.read()
+        except web.HTTPRequestEntityTooLarge as error:
+            raise BodyTooLarge from error
+        return Ask(
+            request=Request(request.method, request.raw_path, headers, self._to_upstream(body, headers)),
+            origin=origin,
+            format=response_format(", ".join(headers.getall("Accept", [])) or None),
+            caller=_caller(request, headers),
+            directives=_directives(headers),
+            request_id=request[REQUEST_ID],
+        )
+
+    def _to_upstream(self, body: bytes, headers: CIMultiDict[str]) -> bytes:
+        """The client's body, with upstream's origin where it names the proxy's (rule 12)."""
+        content_type = headers.get("Content-Type")
+        if not body or "Content-Encoding" in headers:
+            return body
+        if is_json(content_type):
+            rewrite = verbose_json.rewrite_origins
+        elif is_atom(content_type) or (content_type or "").lower().startswith("application/xml"):
+            rewrite = atom.rewrite_origins
+        else:
+            return body
+        try:
+            return rewrite(body.decode(), self._root_path, self._upstream_origin).encode()
+        except UnicodeDecodeError:
+            return body
+
+
+def _is_streamed(operation: object, method: str, target: str) -> bool:
+    """Replies that may be long and name no origin, and batches, which are not read yet."""
+    path = split_target(target)[0]
+    return isinstance(operation, Forwarded) and (path.endswith(("/$value", "/$batch")) or method == "HEAD")
+
+
+def _caller(request: web.Request, headers: CIMultiDict[str]) -> Caller:
+    shown = [f"{name}:{value}" for name in ("Authorization", "Cookie") for value in headers.getall(name, ())]
+    credentials = blake2b("\n".join(shown).encode("utf-8", "surrogateescape")).digest() if shown else None
+    return Caller(credentials, None, request.remote)
+
+
+def _directives(headers: CIMultiDict[str]) -> Directives:
+    """The request's Cache-Control; `Pragma: no-cache` counts where there is none (RFC 9111, 5.4)."""
+    given = parse_cache_control(headers.getall("Cache-Control", []))
+    if not given and "no-cache" in headers.get("Pragma", "").lower():
+        given = {"no-cache": None}
+    stale = math.inf if "max-stale" in given and given["max-stale"] is None else _seconds(given, "max-stale")
+    return Directives(
+        no_cache="no-cache" in given,
+        no_store="no-store" in given,
+        only_if_cached="only-if-cached" in given,
+        max_age=_seconds(given, "max-age"),
+        max_stale=stale,
+    )
+
+
+def _seconds(given: dict[str, str | None], name: str) -> int | None:
+    value = given.get(name)
+    return int(value) if value and value.isascii() and value.isdigit() else None

@@ -1,0 +1,76 @@
+"""Around every request on the main listener: its id, its errors, its one log line."""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from proxy.errors import TABLE, error_response
+from proxy.events import Events
+from proxy.upstream.calls import upstream_calls
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
+OPERATION: web.RequestKey[str] = web.RequestKey("operation", str)
+ENTITY_SET: web.RequestKey[str] = web.RequestKey("entity_set", str)
+_SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+
+
+def canonical_line(events: Events) -> Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]:
+    """A middleware that gives the request an id, renders what it raises, and logs it once."""
+
+    @web.middleware
+    async def serve(request: web.Request, handler: Handler) -> web.StreamResponse:
+        started = time.perf_counter()
+        given = request.headers.get("X-Request-Id", "")
+        request[REQUEST_ID] = given if _SAFE_ID.fullmatch(given) else uuid.uuid4().hex
+        calls = upstream_calls.get()
+        token = upstream_calls.set(calls := [])
+        try:
+            response = await _rendered(request, handler, events)
+        finally:
+            upstream_calls.reset(token)
+        if not response.prepared:
+            response.headers["X-Request-Id"] = request[REQUEST_ID]
+        cache = response.headers.get("Cache-Status")
+        events.request_served(
+            request_id=request[REQUEST_ID],
+            method=request.method,
+            operation=request.get(OPERATION, "opaque"),
+            entity_set=request.get(ENTITY_SET),
+            decision=_decision(cache),
+            status=response.status,
+            elapsed_ms=(time.perf_counter() - started) * 1000,
+            upstream_calls=calls,
+            cache_status=cache,
+        )
+        return response
+
+    return serve
+
+
+async def _rendered(request: web.Request, handler: Handler, events: Events) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except web.HTTPException:
+        raise
+    except tuple(TABLE) as error:
+        return error_response(error, request.headers.get("Accept"))
+    except Exception as error:
+        events.unexpected_error(error, request_id=request[REQUEST_ID])
+        return error_response(error, request.headers.get("Accept"))
+
+
+def _decision(cache_status: str | None) -> str:
+    """The word of Cache-Status that says what was done."""
+    if cache_status is None:
+        return "passed"
+    if "; hit" in cache_status:
+        return "hit"
+    found = re.search(r"fwd=([a-z-]+)", cache_status)
+    return found[1] if found else "own"

@@ -1,0 +1,114 @@
+"""From an answer to status, headers and bytes."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+
+from aiohttp import web
+from multidict import CIMultiDict
+
+from proxy.odata import atom, verbose_json
+from proxy.reconcile.exchange import Answer, CacheStatus, FromMirror
+from proxy.reconcile.ports import Reply
+from proxy.upstream.headers import copy_headers, rewrite_origins
+
+_XML_TYPES = frozenset({"application/atom+xml", "application/atomsvc+xml", "application/xml", "text/xml"})
+
+
+class Responses:
+    """Makes responses. `root_path`, `upstream_origin`: what is rewritten in them (rule 12)."""
+
+    def __init__(self, root_path: str, upstream_origin: str) -> None:
+        self._root_path = root_path
+        self._upstream_origin = upstream_origin
+
+    async def respond(self, request: web.Request, answer: Answer, origin: str) -> web.StreamResponse:
+        """Send `answer` to the client, who knows the proxy as `origin`."""
+        if isinstance(answer, FromMirror):
+            return self._from_mirror(answer, origin)
+        reply = answer.reply
+        headers = self._headers(reply, origin)
+        headers["Cache-Status"] = cache_status(answer.status, reply.status)
+        body = _encoded(self._rewritten(reply, origin), reply, headers)
+        if answer.cut:
+            return await _cut_short(request, reply, headers, body)
+        return web.Response(status=reply.status, reason=reply.reason, headers=headers, body=body)
+
+    def _from_mirror(self, answer: FromMirror, origin: str) -> web.Response:
+        if answer.base is None:
+            headers = CIMultiDict({"Cache-Control": "no-cache", "DataServiceVersion": "1.0;"})
+        else:
+            headers = self._headers(answer.base, origin)
+        if answer.content_type is not None:
+            headers["Content-Type"] = answer.content_type
+        headers["Cache-Status"] = cache_status(answer.status, answer.base.status if answer.base else None)
+        if answer.age is not None:
+            headers["Age"] = str(answer.age)
+        body = answer.text.encode()
+        return web.Response(headers=headers, body=_encoded(body, answer.base, headers))
+
+    def _headers(self, reply: Reply, origin: str) -> CIMultiDict[str]:
+        headers = copy_headers(reply.headers)
+        rewrite_origins(headers, self._upstream_origin, origin)
+        for name in ("Location", "Content-Location"):
+            if name in headers:
+                headers[name] = self._located(headers[name], origin)
+        return headers
+
+    def _located(self, url: str, origin: str) -> str:
+        """Upstream may know itself by another origin than we do; its service root gives it away."""
+        text = verbose_json.rewrite_origins(f'{{"__metadata":{{"uri":"{url}"}}}}', self._root_path, origin)
+        return text[23:-3]
+
+    def _rewritten(self, reply: Reply, origin: str) -> bytes:
+        if reply.media_type == "application/json":
+            rewrite = verbose_json.rewrite_origins
+        elif reply.media_type in _XML_TYPES:
+            rewrite = atom.rewrite_origins
+        else:
+            return reply.body
+        try:
+            text = reply.body.decode()
+        except UnicodeDecodeError:
+            return reply.body
+        rewritten = rewrite(text, self._root_path, origin)
+        return reply.body if rewritten == text else rewritten.encode()
+
+
+def cache_status(status: CacheStatus, upstream_status: int | None) -> str:
+    """The Cache-Status field (RFC 9211)."""
+    parts = ["syncpoint"]
+    if status.hit:
+        parts.append("hit")
+    if status.fwd:
+        parts += [f"fwd={status.fwd}", f"fwd-status={upstream_status}"]
+    if status.stored:
+        parts.append("stored")
+    if status.detail:
+        parts.append(f"detail={status.detail}")
+    return "; ".join(parts)
+
+
+def _encoded(body: bytes, reply: Reply | None, headers: CIMultiDict[str]) -> bytes:
+    """`body` in the content coding that upstream's reply had, where we write it too."""
+    coding = reply.headers.get("Content-Encoding", "").strip().lower() if reply and body else ""
+    if coding not in ("gzip", "deflate"):
+        return body
+    headers["Content-Encoding"] = coding
+    return gzip.compress(body, 6, mtime=0) if coding == "gzip" else zlib.compress(body)
+
+
+async def _cut_short(
+    request: web.Request, reply: Reply, headers: CIMultiDict[str], body: bytes
+) -> web.StreamResponse:
+    """Send what came of a body, and let the client see that more was meant to come."""
+    response = web.StreamResponse(status=reply.status, reason=reply.reason, headers=headers)
+    response.content_length = len(body) + 1
+    await response.prepare(request)
+    await response.write(body)
+    if request.transport is not None:
+        request.transport.close()
+    return response
+
+
