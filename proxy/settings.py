@@ -342,7 +342,7 @@ def _problem(details: ErrorDetails, sources: Mapping[Location, str]) -> str:
     key = _dotted(location)
     if details["type"] == "extra_forbidden":
         message = f"unknown key{_suggestion(location)}"
-    elif details["type"] in ("model_type", "mapping_type"):
+    elif details["type"] in ("model_type", "dict_type"):
         message = "must be a table"
     else:
         message = details["msg"].removeprefix("Value error, ").replace("Input should", "must", 1)
