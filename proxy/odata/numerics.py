@@ -118,7 +118,7 @@ def real(name: str, bits: int) -> Primitive:
         if bits == 64:
             return value
         try:
-            single: float = struct.unpack("f", struct.pack("f", value))[0]
+            single: float = struct.unpack("<f", struct.pack("<f", value))[0]
         except OverflowError:
             raise unfit(name, value) from None
         return single

@@ -1,0 +1,158 @@
+"""Atom that others wrote: bodies clients post, entries upstream shows, and the origins in its text."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from lxml import etree
+
+from proxy.odata.atom.writers import ATOM, DATA, METADATA
+from proxy.odata.edm import EntityType, Model, Property
+from proxy.odata.errors import ODataError
+from proxy.odata.primitives import PRIMITIVES
+
+PLAIN_ORIGIN = "\x01"
+
+_PARSER_OPTIONS: Mapping[str, Any] = {
+    "resolve_entities": False,
+    "no_network": True,
+    "load_dtd": False,
+    "huge_tree": False,
+    "remove_comments": True,
+    "remove_pis": True,
+}
+_UPDATED = re.compile(r"<updated>[^<]*</updated>")
+# `<` and `"` cannot stand raw inside text, so a tag found is a tag.
+_URLS = re.compile(
+    r"(?P<head><(?:id|uri)(?:\s[^<>]*)?>|\sxml:base=\"|<link rel=\"next\" href=\")"
+    r"(?P<origin>https?://[^/<>\"?#\s]+)(?P<path>/[^<>\"]*)",
+    re.IGNORECASE,
+)
+_BASE = re.compile(r"\sxml:base=\"(https?://[^/\"]+)", re.IGNORECASE)
+_NEXT = re.compile(r'<link rel="next" href="([^"]*)"\s*/></feed>\s*\Z')
+
+
+@dataclass(frozen=True, slots=True)
+class EntryHead:
+    """An entry's `id` and its title's text."""
+
+    id: str
+    title: str
+
+
+def parse_xml(document: bytes) -> Any:
+    """The root element. Raises ODataError for what is no XML, or has a document type declaration."""
+    try:
+        root = etree.fromstring(document, etree.XMLParser(**_PARSER_OPTIONS))
+    except (etree.XMLSyntaxError, ValueError) as error:
+        raise ODataError("The document is not valid XML.") from error
+    if root.getroottree().docinfo.doctype:
+        raise ODataError("A document type declaration is not accepted.")
+    return root
+
+
+def entry_heads(document: bytes) -> list[EntryHead]:
+    """The entries of a feed, or the one of an entry document. Raises ODataError."""
+    root = parse_xml(document)
+    entries = [root] if root.tag == f"{{{ATOM}}}entry" else root.findall(f"{{{ATOM}}}entry")
+    return [
+        EntryHead(
+            entry.findtext(f"{{{ATOM}}}id") or "",
+            entry.findtext(f"{{{ATOM}}}title") or "",
+        )
+        for entry in entries
+    ]
+
+
+def parse_entry_body(body: bytes, entity_type: EntityType, model: Model) -> dict[str, Any]:
+    """What a client posts, by property (field manual, 6.5 and 13.9). Raises ODataError."""
+    root = parse_xml(body)
+    properties = next(root.iter(f"{{{METADATA}}}properties"), None)
+    posted: dict[str, Any] = {}
+    for element in () if properties is None else properties:
+        name = etree.QName(element).localname
+        declared = entity_type.properties.get(name)
+        if declared is None:
+            raise ODataError(
+                f"The property name '{name}' specified for type '{entity_type.qualified_name}' is not valid."
+            )
+        posted[name] = _value(element, declared, model)
+    return posted
+
+
+def _value(element: Any, declared: Property, model: Model) -> Any:
+    complex_type = model.complex_type(declared.type)
+    is_null = element.get(f"{{{METADATA}}}null") == "true"
+    if complex_type is None:
+        return None if is_null else PRIMITIVES[declared.type].from_atom(element.text or "")
+    if is_null:
+        return dict.fromkeys(complex_type.properties)
+    return {
+        name: _value(child, complex_type.properties[name], model)
+        for child in element
+        if (name := etree.QName(child).localname) in complex_type.properties
+    }
+
+
+def parse_links_body(body: bytes) -> str:
+    """The URL in a posted `<uri>`. Raises ODataError."""
+    root = parse_xml(body)
+    if root.tag not in (f"{{{DATA}}}uri", f"{{{METADATA}}}uri") or not root.text:
+        raise ODataError("The request body is no link.")
+    return str(root.text)
+
+
+def hold_origins(text: str, root_path: str) -> str:
+    """Put a placeholder where upstream writes the origin of its own URLs: xml:base, ids, next links, links.
+
+    Structural, and only for paths that begin (in any case) with `root_path`; properties are in elements
+    of another namespace prefix and never touched (field manual, 12.1).
+    """
+    root = root_path.lower()
+
+    def held(found: re.Match[str]) -> str:
+        if not found["path"].lower().startswith(root):
+            return found[0]
+        return f"{found['head']}{PLAIN_ORIGIN}{found['path']}"
+
+    return _URLS.sub(held, text)
+
+
+def restore_origins(text: str, origin: str) -> str:
+    """Put `origin` in the place of the placeholders."""
+    return text.replace(PLAIN_ORIGIN, origin)
+
+
+def rewrite_origins(text: str, root_path: str, origin: str) -> str:
+    """`origin` in the place of upstream's, as `hold_origins` finds it."""
+    return restore_origins(hold_origins(text, root_path), origin)
+
+
+def mask_updated(text: str) -> str:
+    """The text without the moments of rendering, for comparing two renderings."""
+    return _UPDATED.sub("<updated />", text)
+
+
+def origin_of(text: str) -> str:
+    """Scheme and host in `xml:base`; "" where there is none."""
+    found = _BASE.search(text)
+    return found[1] if found else ""
+
+
+def next_link(text: str) -> str | None:
+    """The next link of a feed."""
+    found = _NEXT.search(text)
+    return (
+        found[1].replace("&quot;", '"').replace("&gt;", ">").replace("&lt;", "<").replace("&amp;", "&")
+        if found
+        else None
+    )
+
+
+def string_values(document: str) -> dict[str, str]:
+    """The strings of an entity's JSON document, by property."""
+    return {name: value for name, value in json.loads(document).items() if isinstance(value, str)}

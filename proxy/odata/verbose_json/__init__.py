@@ -1,0 +1,58 @@
+"""Verbose JSON, the JSON format of OData v2: as text (slices, origins) and as values.
+
+What upstream wrote is never written anew: documents are kept and served in its own bytes.
+"""
+
+from proxy.odata.verbose_json.origins import (
+    ESCAPED_ORIGIN,
+    PLAIN_ORIGIN,
+    hold_origins,
+    restore_origins,
+    rewrite_origins,
+)
+from proxy.odata.verbose_json.slices import Member, Sliced, members, select_members, slice_reply
+from proxy.odata.verbose_json.values import (
+    content_digest,
+    entity_key,
+    entity_uri,
+    etag,
+    parse_entity,
+    parse_posted,
+)
+from proxy.odata.verbose_json.writers import (
+    write_collection,
+    write_d,
+    write_entity,
+    write_error,
+    write_links,
+    write_property,
+    write_service_document,
+    write_value,
+)
+
+__all__ = [
+    "ESCAPED_ORIGIN",
+    "PLAIN_ORIGIN",
+    "Member",
+    "Sliced",
+    "content_digest",
+    "entity_key",
+    "entity_uri",
+    "etag",
+    "hold_origins",
+    "members",
+    "parse_entity",
+    "parse_posted",
+    "restore_origins",
+    "rewrite_origins",
+    "select_members",
+    "slice_reply",
+    "write_collection",
+    "write_d",
+    "write_entity",
+    "write_error",
+    "write_links",
+    "write_property",
+    "write_service_document",
+    "write_value",
+]

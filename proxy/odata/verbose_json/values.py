@@ -1,0 +1,135 @@
+"""Verbose JSON as values: entities upstream shows, bodies clients post, and the digest of content."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from decimal import Decimal
+from hashlib import blake2b
+from typing import Any
+
+from proxy.odata.edm import EntityKey, EntityType, Model, Property
+from proxy.odata.errors import ODataError
+from proxy.odata.primitives import PRIMITIVES
+
+_DIGEST_BYTES = 16
+_LOOKUP_MEMBERS = frozenset({"Id", "LogicalName", "Name"})
+
+
+def parse_entity(raw: Mapping[str, Any], entity_type: EntityType, model: Model) -> dict[str, Any]:
+    """Values by property of a parsed entity; properties it does not show are left out.
+
+    A complex value is a dict of its members, all None for a null one. Raises ODataError where a value does
+    not fit its EDM type.
+    """
+    return {
+        name: _value(raw[name], declared, model)
+        for name, declared in entity_type.properties.items()
+        if name in raw
+    }
+
+
+def _value(value: Any, declared: Property, model: Model) -> Any:
+    primitive = PRIMITIVES.get(declared.type)
+    if primitive is not None:
+        return None if value is None else primitive.from_json(value)
+    complex_type = model.complex_type(declared.type)
+    if complex_type is None:
+        raise ODataError(f"The property '{declared.name}' has the unknown type '{declared.type}'.")
+    if value is None:
+        return dict.fromkeys(complex_type.properties)
+    if not isinstance(value, Mapping):
+        raise ODataError(f"The property '{declared.name}' is no complex value.")
+    return {name: _value(value.get(name), member, model) for name, member in complex_type.properties.items()}
+
+
+def entity_key(values: Mapping[str, Any], entity_type: EntityType) -> EntityKey:
+    """The key in `values`. Raises ODataError where a key property is missing or null."""
+    for name in entity_type.key:
+        if values.get(name) is None:
+            raise ODataError(f"The entity does not show its key property '{name}'.")
+    return tuple((name, values[name]) for name in entity_type.key)
+
+
+def entity_uri(raw: Mapping[str, Any]) -> str | None:
+    """`__metadata.uri` of a parsed entity."""
+    return _about(raw, "uri")
+
+
+def etag(raw: Mapping[str, Any]) -> str | None:
+    """`__metadata.etag` of a parsed entity; Dynamics 2011 gives none (field manual, 1)."""
+    return _about(raw, "etag")
+
+
+def _about(raw: Mapping[str, Any], name: str) -> str | None:
+    about = raw.get("__metadata")
+    value = about.get(name) if isinstance(about, Mapping) else None
+    return value if isinstance(value, str) else None
+
+
+def content_digest(
+    values: Mapping[str, Any], entity_type: EntityType, model: Model, *, leave_out: frozenset[str]
+) -> bytes:
+    """16 bytes that change when the content does.
+
+    Without the properties `leave_out`, and without the names in lookups, which change with the entity that
+    is looked up (design, rule 3).
+    """
+    told = []
+    for name, value in values.items():
+        if name in leave_out:
+            continue
+        if isinstance(value, dict) and value.keys() >= _LOOKUP_MEMBERS:
+            value = {member: part for member, part in value.items() if member != "Name"}
+        told.append((name, value))
+    text = json.dumps(sorted(told), default=_plain, separators=(",", ":"))
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=_DIGEST_BYTES).digest()
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, Decimal):
+        return f"{value:f}"
+    return str(value)
+
+
+def parse_posted(body: bytes, entity_type: EntityType, model: Model) -> dict[str, Any]:
+    """What a client posts, by name: properties as `parse_entity` gives them, nested entities of a deep
+    insert as parsed JSON under their navigation property's name (field manual, 6.5 and 6.6).
+
+    `__metadata` and `__deferred` of a body that was read before are passed over. Raises ODataError.
+    """
+    try:
+        raw = json.loads(body.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise ODataError("The request body is not valid JSON.") from error
+    if isinstance(raw, dict) and isinstance(raw.get("d"), dict):
+        raw = raw["d"]
+    if not isinstance(raw, dict):
+        raise ODataError("The request body is no entity.")
+    posted: dict[str, Any] = {}
+    for name, value in raw.items():
+        if name == "__metadata":
+            continue
+        declared = entity_type.properties.get(name)
+        if declared is not None:
+            posted[name] = _posted_value(value, declared, model)
+        elif name not in entity_type.navigation_properties:
+            raise ODataError(
+                f"The property name '{name}' specified for type '{entity_type.qualified_name}' is not valid."
+            )
+        elif not (isinstance(value, dict) and "__deferred" in value):
+            posted[name] = value
+    return posted
+
+
+def _posted_value(value: Any, declared: Property, model: Model) -> Any:
+    complex_type = model.complex_type(declared.type)
+    if complex_type is None or value is None:
+        return _value(value, declared, model)
+    if not isinstance(value, Mapping):
+        raise ODataError(f"The property '{declared.name}' is no top-level resource of a complex type.")
+    given = {name: member for name, member in complex_type.properties.items() if name in value}
+    return {name: _value(value[name], member, model) for name, member in given.items()}
