@@ -15,7 +15,7 @@ import re
 import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from typing import Literal, TextIO
 
 import structlog
@@ -23,6 +23,8 @@ from structlog.typing import FilteringBoundLogger
 
 from proxy.metrics import Metrics
 from proxy.reconcile import observations as seen
+from proxy.upstream.calls import UpstreamCall
+from proxy.upstream.calls import UpstreamCall
 
 Level = Literal["debug", "info", "warning", "error"]
 
@@ -41,20 +43,6 @@ OBSERVED: Mapping[type[seen.Observation], Level] = {
     seen.MetadataUnusable: "error",
     seen.TaskFailed: "error",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class UpstreamCall:
-    """One request that answering a client took.
-
-    `purpose`: why it was sent (a closed vocabulary: "check", "forward", …). `status` is None where no
-    answer came.
-    """
-
-    purpose: str
-    method: str
-    status: int | None
-    elapsed_ms: float
 
 
 class Events:
@@ -95,8 +83,10 @@ class Events:
         if hit:
             self._metrics.mirror_hits.labels(operation).inc()
         for call in upstream_calls:
-            self._metrics.upstream_requests.labels(call.purpose, call.status or "none").inc()
-            self._metrics.upstream_seconds.labels(call.purpose).observe(call.elapsed_ms / 1000)
+            if not call.shared:
+                self._metrics.upstream_requests.labels(call.status or "none").inc()
+                self._metrics.upstream_seconds.observe(call.elapsed_ms / 1000)
+                self._metrics.upstream_bytes.inc(call.bytes)
         self._log.info(
             "request_served",
             request_id=request_id,

@@ -32,9 +32,10 @@ class Metrics:
             "request_duration_seconds", "Arrival to last byte.", "operation"
         )
         self.mirror_hits = self._counter("mirror_hits", "Answers made from the mirror.", "operation")
-        self.upstream_requests = self._counter("upstream_requests", "Requests sent.", "purpose", "status")
-        self.upstream_seconds = self._histogram(
-            "upstream_duration_seconds", "Sending to last byte.", "purpose"
+        self.upstream_requests = self._counter("upstream_requests", "Requests sent.", "status")
+        self.upstream_seconds = self._histogram("upstream_duration_seconds", "Sending to last byte.")
+        self.upstream_bytes = self._counter(
+            "upstream_received_bytes", "Of replies, as they crossed the wire."
         )
         self.upstream_failures = self._counter(
             "upstream_failures", "No usable answer from upstream.", "doing"

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 import structlog
 
-from proxy.events import OBSERVED, Events, UpstreamCall, configure_logging, event_name
+from proxy.events import OBSERVED, Events, configure_logging, event_name
 from proxy.metrics import Metrics
 from proxy.reconcile import observations as seen
+from proxy.upstream.calls import UpstreamCall
 
 SECRET = "Contoso-7431"
 DOCUMENT = Path(__file__).parents[2] / "docs" / "events.md"
@@ -117,6 +118,9 @@ def test_the_table_of_samples_is_complete() -> None:
     assert {type(observation) for observation, _, _ in OBSERVATIONS} == union == set(OBSERVED)
 
 
+ACCOUNTS = {"method": "GET", "path": "/Data.svc/AccountSet", "shared": False}
+
+
 def serve_one(events: Events, **changed: typing.Any) -> None:
     arguments: dict[str, typing.Any] = {
         "request_id": "r1",
@@ -127,8 +131,9 @@ def serve_one(events: Events, **changed: typing.Any) -> None:
         "status": 200,
         "elapsed_ms": 12.34567,
         "upstream_calls": [
-            UpstreamCall("check", "GET", 200, 10.00004),
-            UpstreamCall("forward", "GET", None, 1.0),
+            UpstreamCall("GET", "/Data.svc/AccountSet", 200, None, 10.00004, 700),
+            UpstreamCall("GET", "/Data.svc/AccountSet", None, "UpstreamTimeout", 1.0, 0),
+            UpstreamCall("GET", "/Data.svc/TaskSet", 200, None, 5.0, 900, shared=True),
         ],
         "cache_status": "syncpoint; hit; detail=checked",
     }
@@ -151,8 +156,10 @@ def test_the_canonical_line_tells_of_the_request_and_its_upstream_calls(stream: 
         "status": 200,
         "elapsed_ms": 12.346,
         "upstream_calls": [
-            {"purpose": "check", "method": "GET", "status": 200, "elapsed_ms": 10.0},
-            {"purpose": "forward", "method": "GET", "status": None, "elapsed_ms": 1.0},
+            {**ACCOUNTS, "status": 200, "error": None, "elapsed_ms": 10.0, "bytes": 700},
+            {**ACCOUNTS, "status": None, "error": "UpstreamTimeout", "elapsed_ms": 1.0, "bytes": 0},
+            {**ACCOUNTS, "path": "/Data.svc/TaskSet", "status": 200, "error": None, "elapsed_ms": 5.0}
+            | {"bytes": 900, "shared": True},
         ],
         "cache_status": "syncpoint; hit; detail=checked",
     }
@@ -165,9 +172,10 @@ def test_a_served_request_is_counted_with_its_upstream_calls() -> None:
     assert sample(metrics, "request_duration_seconds_sum", operation="ReadEntity") == pytest.approx(
         0.01234567
     )
-    assert sample(metrics, "upstream_requests_total", purpose="check", status="200") == 1
-    assert sample(metrics, "upstream_requests_total", purpose="forward", status="none") == 1
-    assert sample(metrics, "upstream_duration_seconds_count", purpose="check") == 1
+    assert sample(metrics, "upstream_requests_total", status="200") == 1
+    assert sample(metrics, "upstream_requests_total", status="none") == 1
+    assert sample(metrics, "upstream_duration_seconds_count") == 2
+    assert sample(metrics, "upstream_received_bytes_total") == 700
 
 
 @pytest.mark.parametrize(
