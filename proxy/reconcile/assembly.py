@@ -87,7 +87,8 @@ def page_body(
     replacements = [*zip(sliced.spans, entities, strict=True)]
     if sliced.next_span is not None:
         replacements.append((sliced.next_span, hold_origins(f'"__next":"{link}"', shape.root_path)[9:]))
-    pieces, at = [], 0
+    pieces: list[str] = []
+    at = 0
     for (start, end), replacement in sorted(replacements, key=lambda pair: pair[0]):
         if replacement is None:
             return None

@@ -45,7 +45,7 @@ class Metadata:
 
     async def keep_trying(self) -> None:
         """Load until upstream has given the document."""
-        while not await self.load():
+        while not await self.load():  # noqa: ASYNC110 (what is waited for happens elsewhere)
             await asyncio.sleep(_PAUSE_S)
 
     async def see(self, document: bytes) -> bool:

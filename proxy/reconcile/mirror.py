@@ -150,7 +150,7 @@ class Mirror:
         )
 
     async def fetch(self, entity_set: EntitySet, key: EntityKey, model: Model, ask: Ask, target: str) -> Look:
-        """Fetch one whole entity from `target` for `ask`'s caller. Raises StoreUnavailable, UpstreamFailure."""
+        """Fetch one whole entity for `ask`'s caller. Raises StoreUnavailable, UpstreamFailure."""
         number = await self.store.next_fetch_number()
         reply = await self._upstream.send(ask.own_read(target), joinable=True)
         return Look(number, reply, self.read_one(reply, entity_set, key, model, number))

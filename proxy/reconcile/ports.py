@@ -97,9 +97,7 @@ class Upstream(Protocol):
     for a connection be answered by the same exchange (only for checks: rule 1).
     """
 
-    async def send(
-        self, request: Request, *, joinable: bool = False, timeout: float | None = None
-    ) -> Reply: ...
+    async def send(self, request: Request, *, joinable: bool = False) -> Reply: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -150,7 +150,10 @@ class Reader:
             raise NotInMirror(f"The mirror cannot answer for {entity_set.name}({format_key(key)}).")
         if need is Need.CHECK and held is not None:
             return await self._check(operation, ask, shape, held)
-        return await self._fetch(operation, ask, shape, held, "stale" if held else "uri-miss")
+        why: Forwarded = "stale" if held else "uri-miss"
+        if shape.select is not None and not self._sets.follows_select:
+            return await self._forward(operation, ask, shape.model, why, "select-unproven")
+        return await self._fetch(operation, ask, shape, held, why)
 
     async def _check(self, operation: ReadEntity, ask: Ask, shape: Shape, held: Stored) -> Answer:
         names = self._mirror.stamp_names(operation.entity_set)
@@ -175,7 +178,8 @@ class Reader:
             return await self._fetch(operation, ask, shape, held, "stale")
         self._confirmed[operation.entity_set.name, held.key] = (held.fetch_number, reply.sent_at)
         text = None
-        if shape.select is None or follows_select(raw, names):
+        self._sets.follows_select = follows_select(raw, names)
+        if shape.select is None or self._sets.follows_select:
             text = entity_body(held.document or "", around, shape, self._now())
         if text is None:
             return await self._forward(operation, ask, shape.model, "bypass", "not-assembled")
@@ -206,7 +210,7 @@ class Reader:
         if is_own:
             return Relayed(look.reply, status)
         text = entity_body(look.fetched.document or "", read_json(look.reply), shape, self._now())
-        if text is None or shape.select is not None and not self._sets.follows_select(entity_set):
+        if text is None:
             return await self._again(ask, why)
         return FromMirror(text, shape.content_type, look.reply, status)
 

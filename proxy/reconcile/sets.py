@@ -23,6 +23,8 @@ class Sets:
         self._observe = observe
         self._states: TTLCache[str, SetState] = TTLCache(maxsize=10_000, ttl=_STATE_LIFETIME_S)
         self._coverage: dict[str, float] = {}
+        # Whether upstream shows just what `$select` names, in its order; None until a check has shown it.
+        self.follows_select: bool | None = None
         self._fed: LRUCache[str, bool] = LRUCache(maxsize=100_000)
 
     def policy(self, entity_set: EntitySet) -> Policy:

@@ -23,6 +23,7 @@ from proxy.odata.operation import (
     UpdateEntity,
     UpdateProperty,
 )
+from proxy.odata.query_options import with_select
 from proxy.odata.uri import format_key
 from proxy.reconcile.background import Background
 from proxy.reconcile.errors import OutcomeUnknown, WritesRefused
@@ -32,7 +33,7 @@ from proxy.reconcile.freshness import in_sync
 from proxy.reconcile.mirror import Look, Mirror, read_json
 from proxy.reconcile.observations import IntentOpened, IntentSettled, Observe, StoreFailed
 from proxy.reconcile.observations import OutcomeUnknown as OutcomeUnknownSeen
-from proxy.reconcile.outcomes import key_from, outcome_of, requested_changes, shows, touched_by
+from proxy.reconcile.outcomes import outcome_of, requested_changes, shows, touched_by
 from proxy.reconcile.ports import (
     Fetched,
     Intent,
@@ -48,7 +49,6 @@ from proxy.reconcile.ports import (
     UpstreamCut,
     UpstreamFailure,
 )
-from proxy.odata.query_options import with_select
 
 Write = CreateEntity | MergeEntity | UpdateEntity | DeleteEntity | UpdateProperty | ChangeLinks
 

@@ -50,7 +50,8 @@ def parse_xml(document: bytes) -> Any:
         root = etree.fromstring(document, etree.XMLParser(**_PARSER_OPTIONS))
     except (etree.XMLSyntaxError, ValueError) as error:
         raise ODataError("The document is not valid XML.") from error
-    if root.getroottree().docinfo.doctype:
+    info: Any = root.getroottree().docinfo
+    if info.doctype:
         raise ODataError("A document type declaration is not accepted.")
     return root
 

@@ -181,7 +181,7 @@ def _link(
         f' title="{name}" href="{href}/{name}"'
     )
     value = raw.get(name)
-    if isinstance(value, Mapping) and "__deferred" in value or name not in raw:
+    if (isinstance(value, Mapping) and "__deferred" in value) or name not in raw:
         return f"{head} />"
     inner = _inline(name, value, href, model, entity_set, updated)
     return f"{head}><m:inline>{inner}</m:inline></link>" if inner else f"{head}><m:inline /></link>"
