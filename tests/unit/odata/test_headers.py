@@ -1,0 +1,85 @@
+import time
+
+import pytest
+from multidict import CIMultiDict, CIMultiDictProxy
+
+from proxy.odata.headers import HOP_BY_HOP, effective_method, end_to_end, parse_cache_control
+
+
+def test_end_to_end_fields_keep_order_spelling_and_duplicates():
+    fields = [
+        ("accept", "a"),
+        ("Set-Cookie", "1"),
+        ("X-Custom", "x"),
+        ("Set-Cookie", "2"),
+        ("DataServiceVersion", "1.0;"),
+    ]
+    for headers in (CIMultiDict(fields), CIMultiDictProxy(CIMultiDict(fields))):
+        assert list(end_to_end(headers).items()) == fields
+
+
+@pytest.mark.parametrize(
+    "name", [*sorted(HOP_BY_HOP), "Host", "Expect", "Content-Length", "TRANSFER-ENCODING"]
+)
+def test_what_belongs_to_one_connection_stays_there(name):
+    kept = end_to_end(CIMultiDict([(name, "value"), ("Accept", "a")]))
+    assert list(kept.items()) == [("Accept", "a")]
+
+
+def test_fields_that_connection_names_stay_too():
+    headers = CIMultiDict(
+        [
+            ("Connection", "close, X-One"),
+            ("connection", "x-two"),
+            ("X-ONE", "1"),
+            ("X-Two", "2"),
+            ("X-Three", "3"),
+        ]
+    )
+    assert list(end_to_end(headers).items()) == [("X-Three", "3")]
+
+
+@pytest.mark.parametrize(
+    ("method", "tunnelled", "meant"),
+    [
+        ("POST", "MERGE", "MERGE"),
+        ("POST", "PUT", "PUT"),
+        ("POST", "DELETE", "DELETE"),
+        ("POST", " merge ", "MERGE"),
+        ("POST", "GET", "POST"),
+        ("POST", "", "POST"),
+        ("POST", None, "POST"),
+        ("GET", "MERGE", "GET"),
+        ("PUT", "DELETE", "PUT"),
+    ],
+)
+def test_only_a_post_carries_another_method(method, tunnelled, meant):
+    headers = CIMultiDict({} if tunnelled is None else {"x-http-method": tunnelled})
+    assert effective_method(method, headers) == meant
+
+
+@pytest.mark.parametrize(
+    ("values", "directives"),
+    [
+        ([], {}),
+        (["no-cache"], {"no-cache": None}),
+        (["No-Cache, max-age=60"], {"no-cache": None, "max-age": "60"}),
+        (["max-age=60", "max-stale"], {"max-age": "60", "max-stale": None}),
+        (['max-stale="5"'], {"max-stale": "5"}),
+        (['private="a, \\"b", no-store'], {"private": 'a, "b', "no-store": None}),
+        (["max-age=60, max-age=5"], {"max-age": "60"}),
+        ([" only-if-cached ,, "], {"only-if-cached": None}),
+        (["max-age="], {"max-age": ""}),
+        (["what is this, no-store"], {"no-store": None}),
+        (['=5, "x", max-age=1'], {"max-age": "1"}),
+    ],
+)
+def test_cache_directives(values, directives):
+    assert parse_cache_control(values) == directives
+
+
+@pytest.mark.parametrize("hostile", ["a" + " " * 60_000 + "b", "a=" * 30_000, 'a="' * 20_000, '"\\' * 30_000])
+def test_directives_are_read_in_linear_time(hostile):
+    started = time.perf_counter()
+    assert isinstance(parse_cache_control([hostile]), dict)
+    assert time.perf_counter() - started < 1
