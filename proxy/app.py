@@ -21,7 +21,7 @@ from proxy.events import Events
 from proxy.handlers import Handler
 from proxy.metrics import Metrics
 from proxy.middleware import canonical_line
-from proxy.passthrough import server_options
+from proxy.passthrough import drop_added_headers, server_options
 from proxy.reconcile.background import Background
 from proxy.reconcile.feeder import Feeder
 from proxy.reconcile.metadata import Metadata
@@ -34,7 +34,7 @@ from proxy.responses import Responses
 from proxy.services import services_app
 from proxy.settings import Address, Settings
 from proxy.store import PostgresStore
-from proxy.store.embedded import embedded_postgres
+from proxy.store.embedded import EmbeddedPostgres
 from proxy.upstream.client import UpstreamClient
 
 
@@ -75,7 +75,9 @@ async def running(
     async with AsyncExitStack() as stack:
         database_url = settings.database_url
         if not database_url:
-            database_url = await stack.enter_async_context(embedded_postgres(settings.data_dir))
+            embedded = await asyncio.to_thread(EmbeddedPostgres.start, settings.data_dir)
+            stack.push_async_callback(asyncio.to_thread, embedded.stop)
+            database_url = embedded.url()
         store = await stack.enter_async_context(
             PostgresStore(
                 database_url,
@@ -122,7 +124,10 @@ async def running(
         stack.push_async_callback(_cancel, tasks)
         services = services_app(store, metadata, metrics)
         services_url = await _listen(stack, services, settings.services_listen, settings)
-        main = web.Application(middlewares=[canonical_line(events)], client_max_size=settings.limits.request_body_bytes)
+        main = web.Application(
+            middlewares=[canonical_line(events)], client_max_size=settings.limits.request_body_bytes
+        )
+        main.on_response_prepare.append(drop_added_headers)
         main.router.add_route("*", "/{path:.*}", handler.handle)
         url = await _listen(stack, main, settings.listen, settings)
         events.proxy_started(

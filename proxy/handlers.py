@@ -8,7 +8,6 @@ from hashlib import blake2b
 from aiohttp import web
 from multidict import CIMultiDict
 
-from proxy.errors import BodyTooLarge
 from proxy.middleware import ENTITY_SET, OPERATION, REQUEST_ID
 from proxy.odata import atom, verbose_json
 from proxy.odata.edm import Model
@@ -16,7 +15,7 @@ from proxy.odata.headers import parse_cache_control
 from proxy.odata.media import is_atom, is_json, response_format
 from proxy.odata.operation import Forwarded, Opaque, ReadCollection, ReadEntity, parse_operation
 from proxy.odata.uri import split_target
-from proxy.passthrough import pass_through
+from proxy.passthrough import pass_through, upstream_target
 from proxy.reconcile.exchange import Answer, Ask, CacheStatus, Relayed
 from proxy.reconcile.metadata import Metadata
 from proxy.reconcile.ports import Caller, Directives, Request
@@ -60,15 +59,17 @@ class Handler:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         model = self._metadata.model or _NOTHING_KNOWN
         headers = request_headers(request.raw_headers)
-        target = request.raw_path
+        target = upstream_target(request)
         operation = parse_operation(request.method, target, headers, self._root_path, model)
         request[OPERATION] = type(operation).__name__
         origin = self._public_origin or f"{request.scheme}://{request.host}"
         if isinstance(operation, Opaque) or _is_streamed(operation, request.method, target):
-            return await pass_through(request, self._upstream, client_origin=origin)
+            return await pass_through(
+                request, self._upstream, client_origin=origin, body_limit=self._body_limit_bytes
+            )
         if operation.entity_set is not None:
             request[ENTITY_SET] = operation.entity_set.name
-        ask = await self._ask(request, headers, origin)
+        ask = await self._ask(request, target, headers, origin)
         match operation:
             case Forwarded():
                 answer: Answer = await self._reader.forward(ask, CacheStatus(fwd="bypass"))
@@ -87,14 +88,11 @@ class Handler:
         if is_document and isinstance(answer, Relayed) and answer.reply.status == 200 and not answer.cut:
             await self._metadata.see(answer.reply.body)
 
-    async def _ask(self, request: web.Request, headers: CIMultiDict[str], origin: str) -> Ask:
+    async def _ask(self, request: web.Request, target: str, headers: CIMultiDict[str], origin: str) -> Ask:
         headers.popall("Content-Length", None)
-        try:
-            body = await request.read()
-        except web.HTTPRequestEntityTooLarge as error:
-            raise BodyTooLarge from error
+        body = self._to_upstream(await request.read(), headers)
         return Ask(
-            request=Request(request.method, request.raw_path, headers, self._to_upstream(body, headers)),
+            request=Request(request.method, target, headers, body),
             origin=origin,
             format=response_format(", ".join(headers.getall("Accept", [])) or None),
             caller=_caller(request, headers),

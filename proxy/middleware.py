@@ -5,15 +5,13 @@ from __future__ import annotations
 import re
 import time
 import uuid
-from collections.abc import Awaitable, Callable
 
 from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
 
-from proxy.errors import TABLE, error_response
+from proxy.errors import TABLE, BodyTooLarge, error_response
 from proxy.events import Events
-from proxy.upstream.calls import upstream_calls
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+from proxy.upstream.calls import UpstreamCall, upstream_calls
 
 REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
 OPERATION: web.RequestKey[str] = web.RequestKey("operation", str)
@@ -21,7 +19,7 @@ ENTITY_SET: web.RequestKey[str] = web.RequestKey("entity_set", str)
 _SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
-def canonical_line(events: Events) -> Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]:
+def canonical_line(events: Events) -> Middleware:
     """A middleware that gives the request an id, renders what it raises, and logs it once."""
 
     @web.middleware
@@ -29,8 +27,8 @@ def canonical_line(events: Events) -> Callable[[web.Request, Handler], Awaitable
         started = time.perf_counter()
         given = request.headers.get("X-Request-Id", "")
         request[REQUEST_ID] = given if _SAFE_ID.fullmatch(given) else uuid.uuid4().hex
-        calls = upstream_calls.get()
-        token = upstream_calls.set(calls := [])
+        calls: list[UpstreamCall] = []
+        token = upstream_calls.set(calls)
         try:
             response = await _rendered(request, handler, events)
         finally:
@@ -57,8 +55,10 @@ def canonical_line(events: Events) -> Callable[[web.Request, Handler], Awaitable
 async def _rendered(request: web.Request, handler: Handler, events: Events) -> web.StreamResponse:
     try:
         return await handler(request)
-    except web.HTTPException:
-        raise
+    except web.HTTPRequestEntityTooLarge:
+        return error_response(BodyTooLarge(), request.headers.get("Accept"))
+    except web.HTTPException as refusal:
+        return web.Response(status=refusal.status, text=refusal.text)
     except tuple(TABLE) as error:
         return error_response(error, request.headers.get("Accept"))
     except Exception as error:

@@ -9,6 +9,7 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 from proxy.odata import atom, verbose_json
+from proxy.passthrough import say_as_upstream
 from proxy.reconcile.exchange import Answer, CacheStatus, FromMirror
 from proxy.reconcile.ports import Reply
 from proxy.upstream.headers import copy_headers, rewrite_origins
@@ -33,7 +34,9 @@ class Responses:
         body = _encoded(self._rewritten(reply, origin), reply, headers)
         if answer.cut:
             return await _cut_short(request, reply, headers, body)
-        return web.Response(status=reply.status, reason=reply.reason, headers=headers, body=body)
+        response = web.Response(status=reply.status, reason=reply.reason, headers=headers, body=body)
+        say_as_upstream(response)
+        return response
 
     def _from_mirror(self, answer: FromMirror, origin: str) -> web.Response:
         if answer.base is None:
@@ -46,7 +49,10 @@ class Responses:
         if answer.age is not None:
             headers["Age"] = str(answer.age)
         body = answer.text.encode()
-        return web.Response(headers=headers, body=_encoded(body, answer.base, headers))
+        response = web.Response(headers=headers, body=_encoded(body, answer.base, headers))
+        if answer.base is not None:
+            say_as_upstream(response)
+        return response
 
     def _headers(self, reply: Reply, origin: str) -> CIMultiDict[str]:
         headers = copy_headers(reply.headers)
@@ -110,5 +116,3 @@ async def _cut_short(
     if request.transport is not None:
         request.transport.close()
     return response
-
-

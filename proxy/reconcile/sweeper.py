@@ -53,7 +53,7 @@ class Sweeper:
         self._in_flight = in_flight
         self._observe = observe
         self._now = now
-        self._grace = timedelta(seconds=grace_s)
+        self.grace_s = grace_s
 
     async def run(self, model: Callable[[], Model | None]) -> None:
         """Sweep until cancelled."""
@@ -67,7 +67,7 @@ class Sweeper:
         """Look once at every open intent that nobody works on."""
         try:
             for intent in await self._mirror.store.open_intents():
-                is_abandoned = self._now() - intent.opened_at >= self._grace
+                is_abandoned = self._now() - intent.opened_at >= timedelta(seconds=self.grace_s)
                 if intent.id not in self._in_flight and is_abandoned:
                     await self._settle(intent, model)
         except StoreUnavailable as error:
