@@ -227,6 +227,11 @@ def test_depth_is_the_height_of_the_tree():
     assert parse_filter("(" * 50 + "A" + ")" * 50) == A
 
 
+@pytest.mark.parametrize("term", ["(A)", "length(A)", "not A", "-A", "(((A)))"])
+def test_depth_does_not_add_up_along_a_chain(term):
+    assert len(parse_filter(" and ".join([term] * 200)).operands) == 200
+
+
 def test_long_chains_are_flat_and_counted():
     chain = [f"AccountId eq guid'{ID}'"] * 2000
     tree = parse_filter(" or ".join(chain))

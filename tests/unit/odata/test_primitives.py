@@ -77,6 +77,13 @@ SPELLINGS = [
     ),
     (
         "Edm.DateTimeOffset",
+        datetime(2016, 8, 25, 16, tzinfo=timezone(-timedelta(hours=5, minutes=30))),
+        '"\\/Date(1472140800000-0330)\\/"',
+        "2016-08-25T16:00:00-05:30",
+        "datetimeoffset'2016-08-25T16:00:00-05:30'",
+    ),
+    (
+        "Edm.DateTimeOffset",
         datetime(2016, 8, 25, 16, tzinfo=UTC),
         '"\\/Date(1472140800000+0000)\\/"',
         "2016-08-25T16:00:00Z",
@@ -127,6 +134,7 @@ def test_every_primitive_type_of_v2_is_there():
         ("Edm.DateTime", "2016-08-25T16:00:00", datetime(2016, 8, 25, 16)),
         ("Edm.DateTime", "2016-08-25T16:00:00.123Z", datetime(2016, 8, 25, 16, 0, 0, 123000)),
         ("Edm.DateTime", "2016-08-25T16:00:00+01:00", datetime(2016, 8, 25, 15)),
+        ("Edm.DateTime", "2016-08-25T16:00:00-05:30", datetime(2016, 8, 25, 21, 30)),
         ("Edm.DateTime", "2016-08-25", datetime(2016, 8, 25)),
         ("Edm.DateTime", "12/25/2022", datetime(2022, 12, 25)),
         ("Edm.DateTime", "9999-12-31T23:59:59.9999999Z", datetime.max),

@@ -121,6 +121,7 @@ def test_only_the_value_of_the_first_select_is_replaced(raw, expected):
             "$filter=x&$select=Name&$skiptoken=1",
         ),
         ("$skiptoken=1&$select=AccountId,ModifiedOn", "$select=Name", "$skiptoken=1&$select=Name"),
+        ("$select=AccountId,ModifiedOn&$select=b", "$select=a&$select=b", "$select=a&$select=b"),
         # It had none: ours goes, with one ampersand.
         ("$select=AccountId,ModifiedOn&$skiptoken=1", None, "$skiptoken=1"),
         (

@@ -186,6 +186,13 @@ def test_what_is_no_path_of_the_model_is_refused(paths_model, path, status):
     assert caught.value.status == status
 
 
+@pytest.mark.parametrize("text", ["%", "%4", "%zz", "%E9", "a%C3%28", "%00", "%ED%A0%80"])
+def test_octets_that_are_no_text_are_refused(text):
+    with pytest.raises(ODataError) as caught:
+        decode_path(text)
+    assert (caught.value.status, caught.value.token) == (400, text.replace("%00", "\x00"))
+
+
 def test_a_plus_in_a_path_is_a_plus_and_octets_are_utf_8():
     assert decode_path("a+b%2Bc%20%C3%A9") == "a+b+c \u00e9"
 
@@ -210,6 +217,7 @@ def test_compound_keys_come_in_the_order_of_the_type(paths_model, predicate, key
         ("5L,'x'", None),
         ("Number=5L", None),
         ("Number=5L,Number=5L", None),
+        ("Number=5L,Code='x',Code='y'", None),
         ("Number=5L,Code='x',Weight=1.5", None),
         ("Number=5L,Code=x", 15),
         ("Number='5',Code='x'", 7),
