@@ -67,7 +67,7 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON")
 
 
-_scan = json.JSONDecoder(parse_constant=_refuse_constant).scan_once
+_scan = json.JSONDecoder(parse_constant=_refuse_constant).raw_decode
 _BROKEN = "The document is not valid JSON."
 
 
@@ -81,8 +81,6 @@ def slice_reply(text: str) -> Sliced:
         return _slice_reply(text)
     except json.JSONDecodeError as error:
         raise ODataError(f"{_BROKEN} {error.msg}", position=error.pos) from error
-    except StopIteration as error:
-        raise ODataError(_BROKEN, position=error.value) from error
     except (ValueError, RecursionError) as error:
         raise ODataError(f"{_BROKEN} {error}") from error
 
@@ -231,7 +229,7 @@ def select_members(document: str, names: Sequence[str]) -> str | None:
     opening = _OPENING.match(document)
     if opening is None or len(texts) < len(asked):
         return None
-    closing = document[len(document.rstrip(" \t\n\r}")) :]
+    closing = document[len(document[: document.rindex("}")].rstrip(" \t\n\r")) :]
     return opening[1] + (opening[2] or ",").join(texts[name] for name in asked) + closing
 
 
