@@ -31,7 +31,6 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
-from pydantic_core import ErrorDetails
 
 from proxy.reconcile.policy import Effect, Mode, OnConflict, Policies, Policy, SyncRules
 
@@ -265,7 +264,10 @@ class Settings(_Table):
         try:
             settings = cls.model_validate(tables)
         except ValidationError as error:
-            problems += [_problem(details, sources) for details in error.errors()]
+            problems += [
+                _problem(found["type"], found["loc"], found["msg"], found["input"], sources)
+                for found in error.errors()
+            ]
         if problems:
             raise SettingsError(problems)
         return settings
@@ -336,20 +338,20 @@ def _put(tables: dict[str, Any], path: Location, value: object, source: str, pro
     tables[key] = value
 
 
-def _problem(details: ErrorDetails, sources: Mapping[Location, str]) -> str:
+def _problem(
+    kind: str, location: Location, message: str, value: object, sources: Mapping[Location, str]
+) -> str:
     """One sentence: the key, what is wrong with it, and the variable it came from."""
-    location = details["loc"]
-    key = _dotted(location)
-    if details["type"] == "extra_forbidden":
+    if kind == "extra_forbidden":
         message = f"unknown key{_suggestion(location)}"
-    elif details["type"] in ("model_type", "dict_type"):
+    elif kind in ("model_type", "dict_type"):
         message = "must be a table"
     else:
-        message = details["msg"].removeprefix("Value error, ").replace("Input should", "must", 1)
-        if details["type"] != "value_error" and isinstance(details["input"], (str, int, float)):
-            message += f", not {details['input']!r}"
+        message = message.removeprefix("Value error, ").replace("Input should", "must", 1)
+        if kind != "value_error" and isinstance(value, (str, int, float)):
+            message += f", not {value!r}"
     variable = sources.get(location)
-    return f"{key}: {message}" + (f" (from {variable})" if variable else "")
+    return f"{_dotted(location)}: {message}" + (f" (from {variable})" if variable else "")
 
 
 def _dotted(location: Location) -> str:

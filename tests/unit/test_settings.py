@@ -72,6 +72,11 @@ def test_the_production_example_can_be_loaded() -> None:
     assert Effect("ContactSet", ("ParentId",)) in effects["CustomerAddressSet"]
 
 
+def test_the_sandboxs_file_can_be_loaded() -> None:
+    policies = Settings.load(CONFIG / "sandbox.toml", environment={}).policies()
+    assert policies.of("AccountSet").effects[0].entity_set == "CustomerAddressSet"
+
+
 # Where a value comes from.
 
 

@@ -1,0 +1,144 @@
+"""Imports point one way, from cli over app, handlers and reconcile to odata."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from source import PACKAGE, module_name, modules, names_imported
+
+# What a module, or any module of a package, may import of ours; its own package goes without saying.
+PORTS = {"proxy.reconcile.ports", "proxy.reconcile.stamp"}
+MAY_IMPORT: dict[str, set[str]] = {
+    "proxy": set(),
+    "proxy.__main__": {"proxy.cli"},
+    "proxy.cli": {
+        "proxy",
+        "proxy.app",
+        "proxy.demo",
+        "proxy.events",
+        "proxy.reconcile.ports",
+        "proxy.sandbox",
+        "proxy.settings",
+    },
+    "proxy.demo": {"proxy.app", "proxy.events", "proxy.reconcile.ports", "proxy.settings"},
+    "proxy.odata": set(),
+    "proxy.reconcile": {"proxy.odata"},
+    "proxy.store": {"proxy.odata", *PORTS},
+    "proxy.upstream": {"proxy.odata", *PORTS},
+    "proxy.sandbox": {"proxy.odata"},
+    "proxy.settings": {"proxy.reconcile.policy"},
+    "proxy.metrics": set(),
+    "proxy.events": {"proxy.metrics", "proxy.reconcile.observations", "proxy.upstream.calls"},
+    "proxy.errors": {"proxy.odata", "proxy.reconcile"},
+    "proxy.responses": {"proxy.odata", "proxy.passthrough", "proxy.reconcile", "proxy.upstream.headers"},
+    "proxy.passthrough": {"proxy.reconcile.ports", "proxy.upstream"},
+    "proxy.middleware": {"proxy.errors", "proxy.events", "proxy.upstream.calls"},
+    "proxy.services": {"proxy.metrics", "proxy.reconcile"},
+    "proxy.handlers": {
+        "proxy.errors",
+        "proxy.middleware",
+        "proxy.odata",
+        "proxy.passthrough",
+        "proxy.reconcile",
+        "proxy.responses",
+        "proxy.upstream",
+    },
+}
+EVERYTHING = {"proxy.app"}
+
+# Libraries that belong to one part of the house.
+ONLY_IN: dict[str, set[str]] = {
+    "aiohttp": {
+        "proxy.app",
+        "proxy.errors",
+        "proxy.handlers",
+        "proxy.middleware",
+        "proxy.passthrough",
+        "proxy.responses",
+        "proxy.sandbox",
+        "proxy.services",
+        "proxy.upstream",
+    },
+    "aiopg": {"proxy.store"},
+    "click": {"proxy.cli"},
+    "lxml": {"proxy.odata", "proxy.sandbox"},
+    "prometheus_client": {"proxy.metrics"},
+    "psutil": {"proxy.store"},
+    "psycopg2": {"proxy.store"},
+    "pydantic": {"proxy.settings"},
+    "sqlalchemy": {"proxy.store"},
+    "structlog": {"proxy.events"},
+    "uvloop": {"proxy.cli", "proxy.demo"},
+}
+
+
+def is_within(name: str, parts: set[str]) -> bool:
+    return any(name == part or name.startswith(f"{part}.") for part in parts)
+
+
+def part_of(module: str) -> str:
+    """The package or top-level module that a rule is stated for."""
+    return ".".join(module.split(".")[:2])
+
+
+@pytest.mark.parametrize("path", modules(), ids=module_name)
+def test_imports_point_one_way(path: Path) -> None:
+    module = module_name(path)
+    part = part_of(module)
+    if part in EVERYTHING:
+        return
+    allowed = MAY_IMPORT[part]
+    ours = [name for name in names_imported(path) if is_within(name, {"proxy"})]
+    # The package's own file holds its version; everything else is within it.
+    within = (allowed | {part}) - {"proxy"}
+    strangers = [name for name in ours if name not in allowed and not is_within(name, within)]
+    assert strangers == []
+
+
+@pytest.mark.parametrize("path", modules(), ids=module_name)
+def test_a_library_stays_in_its_part_of_the_house(path: Path) -> None:
+    part = part_of(module_name(path))
+    libraries = {name.partition(".")[0] for name in names_imported(path)}
+    assert {name for name in libraries if part not in ONLY_IN.get(name, {part})} == set()
+
+
+def test_the_rules_speak_of_parts_that_exist() -> None:
+    parts = {part_of(module_name(path)) for path in modules()}
+    assert parts == set(MAY_IMPORT) | EVERYTHING
+
+
+def test_only_the_app_knows_both_sides_of_a_port() -> None:
+    knowing = []
+    for path in modules():
+        names = set(names_imported(path))
+        store = any(is_within(name, {"proxy.store"}) for name in names)
+        upstream = any(is_within(name, {"proxy.upstream"}) for name in names)
+        if store and upstream:
+            knowing.append(module_name(path))
+    assert knowing == ["proxy.app"]
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "odata").rglob("*.py")), ids=module_name)
+def test_the_protocol_has_no_clock_no_chance_and_no_io(path: Path) -> None:
+    forbidden = {
+        "asyncio",
+        "io",
+        "logging",
+        "os",
+        "pathlib",
+        "random",
+        "secrets",
+        "socket",
+        "subprocess",
+        "time",
+    }
+    assert {name.partition(".")[0] for name in names_imported(path)} & forbidden == set()
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "reconcile").rglob("*.py")), ids=module_name)
+def test_the_rules_are_told_the_time_and_never_ask(path: Path) -> None:
+    assert "time" not in set(names_imported(path))
+    text = path.read_text(encoding="utf-8")
+    assert "datetime.now(" not in text
+    assert "utcnow(" not in text
