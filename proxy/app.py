@@ -78,14 +78,14 @@ async def running(
             embedded = await asyncio.to_thread(EmbeddedPostgres.start, settings.data_dir)
             stack.push_async_callback(asyncio.to_thread, embedded.stop)
             database_url = embedded.url()
-        store = await stack.enter_async_context(
-            PostgresStore(
-                database_url,
-                pool_size=settings.database.pool_size,
-                connect_timeout_s=settings.database.connect_timeout_s,
-                statement_timeout_s=settings.database.statement_timeout_s,
-            )
+        store = PostgresStore(
+            database_url,
+            pool_size=settings.database.pool_size,
+            connect_timeout_s=settings.database.connect_timeout_s,
+            statement_timeout_s=settings.database.statement_timeout_s,
         )
+        stack.push_async_callback(store.close)
+        await store.open()
         upstream = await stack.enter_async_context(
             UpstreamClient(
                 upstream_origin,
@@ -102,7 +102,7 @@ async def running(
         feeder = Feeder(mirror, upstream, background, events.observe)
         reader = Reader(mirror, upstream, feeder, events.observe, now, draw)
         writer = Writer(mirror, upstream, feeder, background, events.observe, now)
-        metadata = Metadata(store, upstream, root_path, events.observe)
+        metadata = Metadata(store, upstream, root_path, store.use_model, events.observe)
         grace_s = settings.upstream.read_timeout_s + settings.upstream.connect_timeout_s
         sweeper = Sweeper(mirror, writer.in_flight, events.observe, now, grace_s=grace_s)
         handler = Handler(

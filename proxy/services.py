@@ -25,9 +25,10 @@ def services_app(store: Store, metadata: Metadata, metrics: Metrics) -> web.Appl
 
     async def show_metrics(request: web.Request) -> web.Response:
         try:
-            metrics.open_intents.set(len(await store.open_intents()))
+            known = len(await store.open_intents()) if metadata.model else float("nan")
         except StoreUnavailable:
-            metrics.open_intents.set(float("nan"))
+            known = float("nan")
+        metrics.open_intents.set(known)
         return web.Response(body=metrics.render(), headers={"Content-Type": metrics.content_type})
 
     app = web.Application()

@@ -10,17 +10,20 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta, timezone
 
+import dateutil.parser
+
 _INSTANT = re.compile(
     r"([0-9]{4})-([0-9]{2})-([0-9]{2})"
     r"(?:T([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?:\.([0-9]{1,7}))?)?(Z|[+-][0-9]{2}:[0-9]{2})?)?"
 )
 _JSON_DATE = re.compile(r"/Date\((-?[0-9]{1,18})([+-][0-9]{4})?\)/")
-_MONTH_DAY_YEAR = re.compile(r"([0-9]{1,2})/([0-9]{1,2})/([0-9]{4})")
+_MONTH_DAY_YEAR = re.compile(r"\d{1,2}/\d{1,2}/\d{4}(?: [0-9:. APMapm]{1,20})?")
 _DURATION = re.compile(
     r"(-)?P(?=[0-9T])(?:([0-9]{1,9})D)?"
     r"(?:T(?=[0-9])(?:([0-9]{1,9})H)?(?:([0-9]{1,9})M)?(?:([0-9]{1,9})(?:\.([0-9]{1,7}))?S)?)?"
 )
 _EPOCH = datetime(1970, 1, 1)
+_MIDNIGHT = datetime(2000, 1, 1)
 _MILLISECOND = timedelta(milliseconds=1)
 _NO_OFFSET = timedelta(0)
 
@@ -72,16 +75,16 @@ def parse_offset_datetime(text: str) -> datetime:
 
 
 def parse_posted_datetime(text: str) -> datetime:
-    """Naive UTC from what clients post (field manual 6.5): `/Date(ms)/`, ISO 8601, month/day/year.
+    """Naive UTC from what clients post (field manual 6.5): `/Date(ms)/`, ISO 8601, month/day/year with
+    or without a time.
 
     The milliseconds of `/Date(ms+hhmm)/` are UTC; the offset behind them only names the writer's zone.
     """
     match = _JSON_DATE.fullmatch(text)
     if match:
         return _EPOCH + timedelta(milliseconds=int(match[1]))
-    match = _MONTH_DAY_YEAR.fullmatch(text)
-    if match:
-        return datetime(int(match[3]), int(match[1]), int(match[2]))
+    if _MONTH_DAY_YEAR.fullmatch(text):
+        return dateutil.parser.parse(text, dayfirst=False, default=_MIDNIGHT)
     return parse_datetime(text)
 
 

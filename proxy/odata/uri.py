@@ -14,11 +14,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, Literal
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from proxy.odata.edm import EntityKey, EntitySet, EntityType, Model
 from proxy.odata.errors import ODataError
 from proxy.odata.primitives import PRIMITIVES, parse_literal
+
+_OF_A_KEY = "'=,()-.:"  # stands raw in the URLs that servers of this kind write
 
 Special = Literal["", "metadata", "batch", "function"]
 
@@ -272,3 +274,18 @@ def _key_literal(name: str, value: Any, entity_type: EntityType | None) -> str:
     if type(value) is int:
         return PRIMITIVES[parse_literal(str(value)).type].to_literal(value)
     return _LITERAL_BY_CLASS[type(value)](value)
+
+
+def entity_path(entity_set: EntitySet, key: EntityKey) -> str:
+    """`AccountSet(guid'…')`, percent-encoded where a key's text needs it: what follows a service root."""
+    return f"{entity_set.name}({quote(format_key(key, entity_set.entity_type), safe=_OF_A_KEY)})"
+
+
+def key_test(entity_set: EntitySet, key: EntityKey) -> str:
+    """The `$filter` term that only the entity with this key passes, percent-encoded for a query."""
+    tests = (
+        f"{name}%20eq%20{quote(format_key(((name, value),), entity_set.entity_type), safe=_OF_A_KEY)}"
+        for name, value in key
+    )
+    joined = "%20and%20".join(tests)
+    return joined if len(key) == 1 else f"({joined})"

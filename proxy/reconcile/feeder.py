@@ -15,7 +15,7 @@ from proxy.odata.edm import EntityKey, EntitySet, Model
 from proxy.odata.errors import ODataError
 from proxy.odata.operation import ReadCollection, ReadEntity
 from proxy.odata.query_options import with_select
-from proxy.odata.uri import format_key, parse_resource_path
+from proxy.odata.uri import entity_path, key_test, parse_resource_path
 from proxy.odata.verbose_json import entity_uri, restore_origins
 from proxy.reconcile.background import Background
 from proxy.reconcile.exchange import Ask
@@ -114,12 +114,13 @@ class Feeder:
         self, entity_set: EntitySet, keys: Sequence[EntityKey], ask: Ask, model: Model
     ) -> None:
         """Fetch entities by or-chains of their keys, which upstream answers as whole entities."""
-        collection = ask.path[: len(self._mirror.root_path)] + f"/{entity_set.name}"
+        root = ask.path[: len(self._mirror.root_path)]
         for start in range(0, len(keys), _KEYS_PER_REQUEST):
             some = keys[start : start + _KEYS_PER_REQUEST]
-            target = f"{collection}({format_key(some[0])})"
+            target = f"{root}/{entity_path(entity_set, some[0])}"
             if len(some) > 1:
-                target = f"{collection}?$filter={'%20or%20'.join(map(_key_test, some))}"
+                tests = (key_test(entity_set, key) for key in some)
+                target = f"{root}/{entity_set.name}?$filter={'%20or%20'.join(tests)}"
             async with self._at_once:
                 number = await self._mirror.store.next_fetch_number()
                 reply = await self._upstream.send(ask.own_read(target))
@@ -172,12 +173,3 @@ class Feeder:
 
 def _is_good(held: Stored | None) -> bool:
     return held is not None and is_servable(held) and held.settled
-
-
-def _key_test(key: EntityKey) -> str:
-    """`AccountId%20eq%20guid'…'` for the key; an `and` of such for a compound one."""
-    tests = []
-    for pair in key:
-        literal = format_key((pair,))
-        tests.append(f"{pair[0]}%20eq%20{literal}")
-    return f"({'%20and%20'.join(tests)})" if len(tests) > 1 else tests[0]

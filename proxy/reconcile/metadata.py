@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from hashlib import blake2b
 
 from multidict import CIMultiDict
@@ -17,12 +18,23 @@ _PAUSE_S = 5.0
 
 
 class Metadata:
-    """Holds the model. Until there is one, nothing is understood and everything is forwarded."""
+    """Holds the model. Until there is one, nothing is understood and everything is forwarded.
 
-    def __init__(self, store: Store, upstream: Upstream, root_path: str, observe: Observe) -> None:
+    `adopt` is told of each model before it is used.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        upstream: Upstream,
+        root_path: str,
+        adopt: Callable[[Model], None],
+        observe: Observe,
+    ) -> None:
         self._store = store
         self._upstream = upstream
         self._root_path = root_path
+        self._adopt = adopt
         self._observe = observe
         self._digest = b""
         self.model: Model | None = None
@@ -73,9 +85,11 @@ class Metadata:
 
     async def _use(self, document: bytes, source: str) -> bool:
         try:
-            self.model = await asyncio.to_thread(parse_metadata, document)
+            model = await asyncio.to_thread(parse_metadata, document)
         except ODataError as error:
             self._observe(MetadataUnusable(error.message))
             return False
+        self._adopt(model)
+        self.model = model
         self._observe(MetadataLoaded(source, len(self.model.entity_sets)))
         return True

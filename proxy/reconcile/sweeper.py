@@ -14,7 +14,7 @@ from multidict import CIMultiDict
 
 from proxy.odata.edm import EntityKey, EntitySet, Model
 from proxy.odata.operation import CreateEntity, MergeEntity, UpdateEntity
-from proxy.odata.uri import format_key
+from proxy.odata.uri import entity_path
 from proxy.reconcile.exchange import Ask
 from proxy.reconcile.mirror import Look, Mirror
 from proxy.reconcile.observations import IntentSettled, Observe, StoreFailed, UpstreamFailed
@@ -116,7 +116,7 @@ class Sweeper:
 
     async def _look(self, entity_set: EntitySet, key: EntityKey, model: Model) -> Look:
         ask = _background_ask(self._mirror)
-        target = f"{self._mirror.root_path}/{entity_set.name}({format_key(key)})"
+        target = f"{self._mirror.root_path}/{entity_path(entity_set, key)}"
         return await self._mirror.fetch(entity_set, key, model, ask, target)
 
     def _changes(

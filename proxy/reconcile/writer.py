@@ -24,7 +24,7 @@ from proxy.odata.operation import (
     UpdateProperty,
 )
 from proxy.odata.query_options import with_select
-from proxy.odata.uri import format_key
+from proxy.odata.uri import entity_path
 from proxy.reconcile.background import Background
 from proxy.reconcile.errors import OutcomeUnknown, WritesRefused
 from proxy.reconcile.exchange import Answer, Ask, CacheStatus, Relayed
@@ -165,7 +165,7 @@ class Writer:
         return sliced.kind == "entity" and in_sync(held, self._mirror.stamp_of(sliced.values[0], entity_set))
 
     def _entity_path(self, entity_set: EntitySet, key: EntityKey, ask: Ask) -> str:
-        return f"{ask.path[: len(self._mirror.root_path)]}/{entity_set.name}({format_key(key)})"
+        return f"{ask.path[: len(self._mirror.root_path)]}/{entity_path(entity_set, key)}"
 
     async def _look(self, entity_set: EntitySet, key: EntityKey, ask: Ask, model: Model) -> Look:
         target = self._entity_path(entity_set, key, ask)
