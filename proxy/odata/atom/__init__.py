@@ -1,16 +1,14 @@
 """Atom, the XML format of OData v2: writers as upstream writes it, readers of what others wrote."""
 
+from proxy.odata.atom.origins import hold_origins, restore_origins, rewrite_origins
 from proxy.odata.atom.readers import (
     EntryHead,
     entry_heads,
-    hold_origins,
     mask_updated,
     next_link,
     origin_of,
     parse_entry_body,
     parse_links_body,
-    restore_origins,
-    rewrite_origins,
     string_values,
 )
 from proxy.odata.atom.writers import (

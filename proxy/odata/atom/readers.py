@@ -1,4 +1,4 @@
-"""Atom that others wrote: bodies clients post, entries upstream shows, and the origins in its text."""
+"""Atom that others wrote: bodies clients post, entries and links upstream shows."""
 
 from __future__ import annotations
 
@@ -15,8 +15,6 @@ from proxy.odata.edm import EntityType, Model, Property
 from proxy.odata.errors import ODataError
 from proxy.odata.primitives import PRIMITIVES
 
-PLAIN_ORIGIN = "\x01"
-
 _PARSER_OPTIONS: Mapping[str, Any] = {
     "resolve_entities": False,
     "no_network": True,
@@ -26,12 +24,6 @@ _PARSER_OPTIONS: Mapping[str, Any] = {
     "remove_pis": True,
 }
 _UPDATED = re.compile(r"<updated>[^<]*</updated>")
-# `<` and `"` cannot stand raw inside text, so a tag found is a tag.
-_URLS = re.compile(
-    r"(?P<head><(?:id|uri)(?:\s[^<>]*)?>|\sxml:base=\"|<link rel=\"next\" href=\")"
-    r"(?P<origin>https?://[^/<>\"?#\s]+)(?P<path>/[^<>\"]*)",
-    re.IGNORECASE,
-)
 _BASE = re.compile(r"\sxml:base=\"(https?://[^/\"]+)", re.IGNORECASE)
 _NEXT = re.compile(r'<link rel="next" href="([^"]*)"\s*/></feed>\s*\Z')
 
@@ -72,7 +64,12 @@ def entry_heads(document: bytes) -> list[EntryHead]:
 def parse_entry_body(body: bytes, entity_type: EntityType, model: Model) -> dict[str, Any]:
     """What a client posts, by property (field manual, 6.5 and 13.9). Raises ODataError."""
     root = parse_xml(body)
-    properties = next(root.iter(f"{{{METADATA}}}properties"), None)
+    if root.tag != f"{{{ATOM}}}entry":
+        raise ODataError("The request body is no Atom entry.")
+    # Not the first anywhere in the document: an entity nested in a link has its own, and comes before.
+    properties = root.find(f"{{{ATOM}}}content/{{{METADATA}}}properties")
+    if properties is None:
+        properties = root.find(f"{{{METADATA}}}properties")
     posted: dict[str, Any] = {}
     for element in () if properties is None else properties:
         name = etree.QName(element).localname
@@ -89,7 +86,10 @@ def _value(element: Any, declared: Property, model: Model) -> Any:
     complex_type = model.complex_type(declared.type)
     is_null = element.get(f"{{{METADATA}}}null") == "true"
     if complex_type is None:
-        return None if is_null else PRIMITIVES[declared.type].from_atom(element.text or "")
+        primitive = PRIMITIVES.get(declared.type)
+        if primitive is None:
+            raise ODataError(f"The property '{declared.name}' has the unknown type '{declared.type}'.")
+        return None if is_null else primitive.from_atom(element.text or "")
     if is_null:
         return dict.fromkeys(complex_type.properties)
     return {
@@ -102,35 +102,10 @@ def _value(element: Any, declared: Property, model: Model) -> Any:
 def parse_links_body(body: bytes) -> str:
     """The URL in a posted `<uri>`. Raises ODataError."""
     root = parse_xml(body)
-    if root.tag not in (f"{{{DATA}}}uri", f"{{{METADATA}}}uri") or not root.text:
+    url = (root.text or "").strip()
+    if root.tag not in (f"{{{DATA}}}uri", f"{{{METADATA}}}uri") or not url:
         raise ODataError("The request body is no link.")
-    return str(root.text)
-
-
-def hold_origins(text: str, root_path: str) -> str:
-    """Put a placeholder where upstream writes the origin of its own URLs: xml:base, ids, next links, links.
-
-    Structural, and only for paths that begin (in any case) with `root_path`; properties are in elements
-    of another namespace prefix and never touched (field manual, 12.1).
-    """
-    root = root_path.lower()
-
-    def held(found: re.Match[str]) -> str:
-        if not found["path"].lower().startswith(root):
-            return found[0]
-        return f"{found['head']}{PLAIN_ORIGIN}{found['path']}"
-
-    return _URLS.sub(held, text)
-
-
-def restore_origins(text: str, origin: str) -> str:
-    """Put `origin` in the place of the placeholders."""
-    return text.replace(PLAIN_ORIGIN, origin)
-
-
-def rewrite_origins(text: str, root_path: str, origin: str) -> str:
-    """`origin` in the place of upstream's, as `hold_origins` finds it."""
-    return restore_origins(hold_origins(text, root_path), origin)
+    return url
 
 
 def mask_updated(text: str) -> str:

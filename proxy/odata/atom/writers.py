@@ -90,18 +90,23 @@ def write_feed(
     next_link: str | None = None,
     *,
     base: str | None = None,
+    href: str | None = None,
     count: int | None = None,
 ) -> str:
-    """A feed element; standalone (with namespaces) where `base`, the service root, is given."""
+    """A feed element; standalone (with namespaces) where `base`, the service root, is given.
+
+    href: `url` as seen from the service root, where that is not `name`.
+    """
     head = f'<feed xml:base="{attribute_of(base)}/" {_NAMESPACES}>' if base else "<feed>"
     pieces = [
         head,
         f'<title type="text">{text_of(name)}</title>',
         f"<id>{text_of(url)}</id>",
         f"<updated>{updated}</updated>",
-        f'<link rel="self" title="{attribute_of(name)}" href="{attribute_of(name)}" />',
+        "" if entries else "<author><name /></author>",
+        f'<link rel="self" title="{attribute_of(name)}" href="{attribute_of(href or name)}" />',
         "" if count is None else f"<m:count>{count}</m:count>",
-        *(entries or ["<author><name /></author>"]),
+        *entries,
         "" if next_link is None else f'<link rel="next" href="{attribute_of(next_link)}" />',
         "</feed>",
     ]
@@ -139,9 +144,6 @@ def _entry(
     uri = str(raw["__metadata"]["uri"])
     href = attribute_of(uri[len(_root_of(raw, entity_set)) + 1 :])
     shown_title = raw.get(title) if title else None
-    named = (
-        f'<title type="text">{text_of(str(shown_title))}</title>' if shown_title else '<title type="text" />'
-    )
     links = [
         _link(name, raw, href, model, entity_set, updated)
         for name in (entity_type.navigation_properties if select is None else select)
@@ -157,7 +159,7 @@ def _entry(
         [
             head,
             f"<id>{text_of(uri)}</id>",
-            named,
+            f'<title type="text">{text_of(str(shown_title or ""))}</title>',
             f"<updated>{updated}</updated>",
             "<author><name /></author>",
             f'<link rel="edit" title="{entity_type.name}" href="{href}" />',
@@ -183,18 +185,21 @@ def _link(
     value = raw.get(name)
     if (isinstance(value, Mapping) and "__deferred" in value) or name not in raw:
         return f"{head} />"
-    inner = _inline(name, value, href, model, entity_set, updated)
+    inner = _inline(name, value, raw, model, entity_set, updated)
     return f"{head}><m:inline>{inner}</m:inline></link>" if inner else f"{head}><m:inline /></link>"
 
 
-def _inline(name: str, value: Any, href: str, model: Model, entity_set: EntitySet, updated: str) -> str:
+def _inline(
+    name: str, value: Any, owner: Mapping[str, Any], model: Model, entity_set: EntitySet, updated: str
+) -> str:
     target = model.navigation_target(entity_set, name)
     if target is None or value is None:
         return ""
     if isinstance(value, Mapping) and "results" in value:
         entries = [_entry(each, target, model, "", updated, None, "<entry>") for each in value["results"]]
-        url = f"{href}/{name}"
-        return write_feed(entries, name, url, updated, value.get("__next"))
+        url = f"{owner['__metadata']['uri']}/{name}"
+        href = url[len(_root_of(owner, entity_set)) + 1 :]
+        return write_feed(entries, name, url, updated, value.get("__next"), href=href)
     return _entry(value, target, model, "", updated, None, "<entry>")
 
 
