@@ -68,6 +68,7 @@ def test_each_spelling_of_the_slashes_is_kept():
         f'{{"__metadata":{{"uri":"/x?{HERE}"}}}}',
         f'{{"d":{{"results":[{{"uri":"{HERE}/S(1)","Name":"x"}}]}}}}',
         f'{{"uri":"{HERE}/S(1)","Name":"x"}}',
+        f'{{"d":{{"results":[{{"uri":"u"}}],"\\"uri":"{HERE}/S(1)"}}}}',
         f'{{"error":{{"message":{{"value":"{HERE}"}}}}}}',
         json.dumps({"Note": f"__metadata: {HERE}"}),
         json.dumps({"Note": f'","__metadata":{{"uri":"{HERE}/S(1)"}},"x":"'}),
