@@ -1,0 +1,327 @@
+"""Write intents: opened before a write leaves, settled with what it showed, each in one transaction.
+
+Rows are locked in one order everywhere, entity sets by name and then keys by their text, and all of a
+settlement's before the first is changed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC
+from typing import Any
+
+from sqlalchemy import Text, bindparam, cast, func, insert, select, update
+from sqlalchemy.dialects.postgresql import JSONB
+
+from proxy.odata.edm import EntityKey, EntitySet, Model
+from proxy.odata.uri import format_key, parse_key
+from proxy.reconcile.ports import (
+    Fetched,
+    Intent,
+    NewIntent,
+    Outcome,
+    Provenance,
+    Settlement,
+    Source,
+    StoreUnavailable,
+    Touched,
+)
+from proxy.store.columns import storable
+from proxy.store.engine import Connection, Row, compiled
+from proxy.store.entities import (
+    absence,
+    newest,
+    offer,
+    ordered,
+    provenance_values,
+    store_states,
+)
+from proxy.store.part import Part
+from proxy.store.schema import FETCH_NUMBER, INTENTS, REVISIONS
+from proxy.store.set_table import SetTable, can_hold_key
+
+_BOUND = (
+    "method",
+    "entity_set",
+    "entity_key",
+    "body",
+    "content_type",
+    "before",
+    "source",
+    "user_name",
+    "client",
+    "request_id",
+    "opened_at",
+)
+_OPEN = compiled(
+    insert(INTENTS)
+    .values(
+        **{name: bindparam(name) for name in _BOUND},
+        touched=cast(bindparam("touched", type_=Text), JSONB),
+        fetch_number=FETCH_NUMBER.next_value(),
+    )
+    .returning(INTENTS.c.id, INTENTS.c.fetch_number)
+)
+_CLOSE = compiled(
+    update(INTENTS)
+    .values(closed_at=func.now(), outcome=bindparam("ended"))
+    .where(INTENTS.c.id == bindparam("intent"), INTENTS.c.closed_at.is_(None))
+    .returning(INTENTS.c.id)
+)
+_COLUMNS = (
+    INTENTS.c.id,
+    INTENTS.c.fetch_number,
+    cast(INTENTS.c.touched, Text),
+    *(INTENTS.c[name] for name in _BOUND),
+)
+_IS_OPEN = INTENTS.c.closed_at.is_(None)
+_LIST = compiled(select(*_COLUMNS).where(_IS_OPEN).order_by(INTENTS.c.id).limit(bindparam("limit")))
+_LIST_OF = compiled(
+    select(*_COLUMNS)
+    .where(
+        _IS_OPEN,
+        INTENTS.c.entity_set == bindparam("of_set"),
+        INTENTS.c.entity_key == bindparam("of_key"),
+    )
+    .order_by(INTENTS.c.id)
+)
+_REVISION = ("entity_set", "entity_key", "fetch_number", "source", "user_name", "client", "request_id")
+_RECORD_UNSEEN = compiled(
+    insert(REVISIONS).values(
+        **{name: bindparam(name) for name in (*_REVISION, "method", "document")},
+        unseen=bindparam("unseen", True),
+    )
+)
+
+
+@dataclass(slots=True)
+class _Fate:
+    """What a settlement means for one row."""
+
+    named: bool = False
+    stale: bool = False
+    state: Fetched | None = None
+
+
+class Intents(Part):
+    """The part of the port that is about writes."""
+
+    async def open_intent(self, intent: NewIntent) -> Intent:
+        """Commit the mark, raise the named rows' fetch number and intents count, in one transaction."""
+        touched = _distinct(intent)
+        target = [] if intent.target is None else [Touched(intent.entity_set, intent.target)]
+        named = [*target, *touched]
+        if not all(can_hold_key(entity.key) for entity in named):
+            raise StoreUnavailable("the key of an entity holds a character that Postgres cannot hold")
+        tables = {
+            entity_set.name: await self._tables.of(entity_set)
+            for entity_set in (intent.entity_set, *(entity.entity_set for entity in touched))
+        }
+        key_texts = [tables[entity.entity_set.name].key_text(entity.key) for entity in named]
+        parameters = {
+            "method": storable(intent.method),
+            "entity_set": intent.entity_set.name,
+            "entity_key": key_texts[0] if target else None,
+            "touched": json.dumps(
+                [
+                    (entity.entity_set.name, text)
+                    for entity, text in zip(touched, key_texts[len(target) :], strict=True)
+                ]
+            ),
+            "body": intent.body,
+            "content_type": storable(intent.content_type),
+            "before": intent.before,
+            "opened_at": intent.opened_at,
+            **provenance_values(intent.provenance),
+        }
+        by_set = _by_set(named, tables)
+
+        async def work(connection: Connection) -> tuple[int, int]:
+            ((identity, number),) = await connection.fetch(_OPEN, parameters)
+            for table, keys in by_set:
+                rows = {"rows": table.key_rows(keys), "number": number, "at": intent.opened_at}
+                await connection.execute(table.statements.mark, rows)
+            return identity, number
+
+        identity, number = await self._engine.transaction(work)
+        return Intent(
+            id=identity,
+            method=intent.method,
+            entity_set=intent.entity_set.name,
+            key=intent.target,
+            touched=[(entity.entity_set.name, entity.key) for entity in touched],
+            body=intent.body,
+            content_type=intent.content_type,
+            before=intent.before,
+            provenance=intent.provenance,
+            opened_at=intent.opened_at,
+            fetch_number=number,
+        )
+
+    async def settle_intent(self, intent: Intent, settlement: Settlement) -> None:
+        """Mirror rows, revisions, conflicts cleared, intent closed: one transaction.
+
+        Does nothing if the intent is closed already. The rows that it names take its states whatever
+        other intents are open, all others by the rule of `put`; none a state older than its own.
+        """
+        fates = _fates(intent, settlement, self._model())
+        tables = {name: await self._tables.of(entity_set) for name, (entity_set, _) in sorted(fates.items())}
+
+        async def work(connection: Connection) -> None:
+            closing = {"ended": settlement.outcome.value, "intent": intent.id}
+            if not await connection.fetch(_CLOSE, closing):
+                return
+            for name, table in tables.items():
+                await _lock(connection, table, fates[name][1])
+            if settlement.unseen is not None:
+                await _record_unseen(connection, intent, settlement.unseen)
+            for name, table in tables.items():
+                await _settle_set(connection, table, fates[name][1], intent, settlement)
+
+        await self._engine.transaction(work)
+
+    async def open_intents(self, *, limit: int = 100) -> Sequence[Intent]:
+        """Oldest first. Left out while the metadata document does not know a set that they name."""
+        rows = await self._engine.fetch(_LIST, {"limit": limit})
+        model = self._model()
+        return [intent for row in rows if (intent := _intent(row, model)) is not None]
+
+    async def intents_of(self, entity_set: EntitySet, key: EntityKey) -> Sequence[Intent]:
+        """The open intents that name the entity as their target."""
+        if not can_hold_key(key):
+            return []
+        table = await self._tables.of(entity_set)
+        rows = await self._engine.fetch(_LIST_OF, {"of_set": entity_set.name, "of_key": table.key_text(key)})
+        model = self._model()
+        return [intent for row in rows if (intent := _intent(row, model)) is not None]
+
+
+def _distinct(intent: NewIntent) -> list[Touched]:
+    """The touched entities, each once, without the target: a row counts an intent once."""
+    seen = {(intent.entity_set.name, intent.target)}
+    touched = []
+    for entity in intent.touched:
+        if (entity.entity_set.name, entity.key) not in seen:
+            seen.add((entity.entity_set.name, entity.key))
+            touched.append(entity)
+    return touched
+
+
+def _by_set(
+    entities: Sequence[Touched], tables: Mapping[str, SetTable]
+) -> list[tuple[SetTable, list[EntityKey]]]:
+    """Keys by table, both in the order of locking."""
+    keys: dict[str, list[EntityKey]] = {}
+    for entity in entities:
+        keys.setdefault(entity.entity_set.name, []).append(entity.key)
+    return [(tables[name], sorted(keys[name], key=tables[name].key_text)) for name in sorted(keys)]
+
+
+def _fates(
+    intent: Intent, settlement: Settlement, model: Model
+) -> dict[str, tuple[EntitySet, dict[EntityKey, _Fate]]]:
+    """What becomes of every row that the intent or its settlement names."""
+    fates: dict[str, tuple[EntitySet, dict[EntityKey, _Fate]]] = {}
+
+    def fate(entity_set: EntitySet, key: EntityKey) -> _Fate:
+        if not can_hold_key(key):
+            return _Fate()
+        return fates.setdefault(entity_set.name, (entity_set, {}))[1].setdefault(key, _Fate())
+
+    named = list(intent.touched) if intent.key is None else [(intent.entity_set, intent.key), *intent.touched]
+    for name, key in named:
+        if (entity_set := model.entity_sets.get(name)) is not None:
+            fate(entity_set, key).named = True
+    for entity in settlement.stale:
+        fate(entity.entity_set, entity.key).stale = True
+    for entity in settlement.removed:
+        fate(entity.entity_set, entity.key).state = absence(entity.key, settlement.fetch_number)
+    for entity_set, seen in settlement.seen:
+        other = fate(entity_set, seen.key).state
+        fate(entity_set, seen.key).state = newest([*([other] if other else []), seen])[0]
+    return fates
+
+
+async def _lock(connection: Connection, table: SetTable, fates: Mapping[EntityKey, _Fate]) -> None:
+    keys = sorted(fates, key=table.key_text)
+    await connection.fetch(table.statements.lock, {"rows": table.key_rows(keys)})
+
+
+async def _settle_set(
+    connection: Connection,
+    table: SetTable,
+    fates: Mapping[EntityKey, _Fate],
+    intent: Intent,
+    settlement: Settlement,
+) -> None:
+    """Store the states of one set's rows, end the intent's hold on them, drop marks that held nothing."""
+    is_applied = settlement.outcome is Outcome.APPLIED and settlement.unseen is None
+    # A state that is not of the client's making must not stand in the history under its name.
+    provenance = (
+        intent.provenance if is_applied else Provenance(Source.SETTLEMENT, intent.provenance.request_id)
+    )
+    for own in (True, False):
+        states = ordered(
+            offer(table, fate.state, always=is_applied and _is_target(key, fate, intent, table.entity_set))
+            for key, fate in fates.items()
+            if fate.state is not None and fate.named is own
+        )
+        if states:
+            await store_states(connection, table, states, provenance, own=own, method=intent.method)
+    keys = list(fates)
+    rows = table.key_rows(
+        keys, named=[int(fates[key].named) for key in keys], stale=[fates[key].stale for key in keys]
+    )
+    await connection.execute(table.statements.release, {"rows": rows})
+    await connection.execute(table.statements.forget, {"rows": rows})
+
+
+def _is_target(key: EntityKey, fate: _Fate, intent: Intent, entity_set: EntitySet) -> bool:
+    """True for the entity written; of a create, which names none, for what it shows of its set."""
+    if entity_set.name != intent.entity_set:
+        return False
+    return not fate.named if intent.key is None else key == intent.key
+
+
+async def _record_unseen(connection: Connection, intent: Intent, entity: Touched) -> None:
+    """The state that a write made and nobody saw: by its request (rule 5)."""
+    await connection.execute(
+        _RECORD_UNSEEN,
+        {
+            "entity_set": entity.entity_set.name,
+            "entity_key": format_key(entity.key, entity.entity_set.entity_type),
+            "fetch_number": intent.fetch_number,
+            "method": intent.method,
+            "document": storable(intent.body.decode("utf-8", "replace")),
+            **provenance_values(intent.provenance),
+        },
+    )
+
+
+def _intent(row: Row, model: Model) -> Intent | None:
+    identity, number, touched, *bound = row
+    values: dict[str, Any] = dict(zip(_BOUND, bound, strict=True))
+    entities = json.loads(touched)
+    names = {values["entity_set"], *(name for name, _ in entities)}
+    sets = [entity_set for name in names if (entity_set := model.entity_sets.get(name)) is not None]
+    types = {entity_set.name: entity_set.entity_type for entity_set in sets}
+    if types.keys() != names:
+        return None
+    key_text = values["entity_key"]
+    return Intent(
+        id=identity,
+        method=values["method"],
+        entity_set=values["entity_set"],
+        key=None if key_text is None else parse_key(key_text, types[values["entity_set"]]),
+        touched=[(name, parse_key(text, types[name])) for name, text in entities],
+        body=bytes(values["body"]),
+        content_type=values["content_type"],
+        before=None if values["before"] is None else bytes(values["before"]),
+        provenance=Provenance(
+            Source(values["source"]), values["request_id"], values["user_name"], values["client"]
+        ),
+        opened_at=values["opened_at"].astimezone(UTC),
+        fetch_number=number,
+    )

@@ -1,0 +1,112 @@
+"""The tables of the schema `syncpoint`, as Core sees them; `migrations/` makes and explains them."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Sequence,
+    Table,
+    Text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+
+_METADATA = MetaData(schema="syncpoint")
+_INSTANT = DateTime(timezone=True)
+
+FETCH_NUMBER = Sequence("fetch_number", schema="syncpoint")
+
+NAMES = Table(
+    "names",
+    _METADATA,
+    Column("entity_set", Text),
+    Column("path", Text),
+    Column("edm_type", Text),
+    Column("name", Text),
+    Column("dropped_at", _INSTANT),
+)
+
+REVISIONS = Table(
+    "revisions",
+    _METADATA,
+    Column("id", BigInteger),
+    Column("entity_set", Text),
+    Column("entity_key", Text),
+    Column("fetch_number", BigInteger),
+    Column("recorded_at", _INSTANT),
+    Column("source", Text),
+    Column("user_name", Text),
+    Column("client", Text),
+    Column("request_id", Text),
+    Column("method", Text),
+    Column("document", Text),
+    Column("unseen", Boolean),
+    Column("deleted", Boolean),
+)
+
+INTENTS = Table(
+    "intents",
+    _METADATA,
+    Column("id", BigInteger),
+    Column("method", Text),
+    Column("entity_set", Text),
+    Column("entity_key", Text),
+    Column("touched", JSONB),
+    Column("body", LargeBinary),
+    Column("content_type", Text),
+    Column("before", LargeBinary),
+    Column("source", Text),
+    Column("user_name", Text),
+    Column("client", Text),
+    Column("request_id", Text),
+    Column("opened_at", _INSTANT),
+    Column("fetch_number", BigInteger),
+    Column("closed_at", _INSTANT),
+    Column("outcome", Text),
+)
+
+CONFLICTS = Table(
+    "conflicts",
+    _METADATA,
+    Column("id", BigInteger),
+    Column("entity_set", Text),
+    Column("entity_key", Text),
+    Column("held_fetch_number", BigInteger),
+    Column("held_modified_on", DateTime),
+    Column("held_version_number", BigInteger),
+    Column("held_etag", Text),
+    Column("held_document", Text),
+    Column("seen_fetch_number", BigInteger),
+    Column("seen_modified_on", DateTime),
+    Column("seen_version_number", BigInteger),
+    Column("seen_etag", Text),
+    Column("seen_document", Text),
+    Column("found_at", _INSTANT),
+    Column("request_id", Text),
+    Column("settled_at", _INSTANT),
+)
+
+SET_STATES = Table(
+    "set_states",
+    _METADATA,
+    Column("entity_set", Text, primary_key=True),
+    Column("title", Text),
+    Column("proven", ARRAY(Text)),
+    Column("forward_reason", Text),
+    Column("lies", Integer),
+    Column("hits_audited", Integer),
+)
+
+METADATA_VERSIONS = Table(
+    "metadata_versions",
+    _METADATA,
+    Column("id", BigInteger),
+    Column("document", LargeBinary),
+    Column("digest", LargeBinary),
+    Column("seen_at", _INSTANT),
+)

@@ -1,0 +1,322 @@
+"""Every statement on one entity set's table, compiled once.
+
+All states of an entity live in its one row: the entity, its absence (a tombstone: `deleted_at`), the mark
+of a write on an entity never seen (neither). So every rule of who may change what is a condition in the
+statement that changes it, and holds whoever else writes at that moment.
+
+Rows reach a statement as one JSON text, its parameter `rows` (`jsonb_to_recordset`), in the order of their
+keys' text: every statement in every process locks in that order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ColumnElement,
+    DateTime,
+    FromClause,
+    Integer,
+    LargeBinary,
+    Table,
+    TableValuedAlias,
+    Text,
+    and_,
+    bindparam,
+    case,
+    cast,
+    column,
+    delete,
+    false,
+    func,
+    insert,
+    not_,
+    null,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+
+from proxy.store.columns import TypedPath
+from proxy.store.engine import Statement, compiled
+from proxy.store.schema import REVISIONS
+
+# What `get` returns of a row, after the position of its key among those asked.
+HELD = (
+    "document",
+    "stamp_modified_on",
+    "stamp_version_number",
+    "etag",
+    "digest",
+    "settled",
+    "fetch_number",
+    "fetched_at",
+    "intents",
+    "conflict",
+    "deleted_at",
+)
+_STATE: Mapping[str, Any] = {
+    "document": Text,
+    "digest": LargeBinary,
+    "stamp_modified_on": DateTime,
+    "stamp_version_number": BigInteger,
+    "etag": Text,
+    "settled": Boolean,
+    "fetch_number": BigInteger,
+    "fetched_at": DateTime(timezone=True),
+    "deleted_at": DateTime(timezone=True),
+}
+_STAMP = ("stamp_modified_on", "stamp_version_number", "etag")
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A typed column, and the member `name` of the JSON rows that its value travels in."""
+
+    name: str
+    path: TypedPath
+    column: Column[Any]
+    encode: Callable[[Any], Any] | None
+
+
+class Statements:
+    """The statements on `table`, whose typed columns are `fields` and whose key is `keys`."""
+
+    def __init__(self, set_name: str, table: Table, fields: Sequence[Field], keys: Sequence[Field]) -> None:
+        self._set_name = set_name
+        self._table = table
+        self._fields = fields
+        self._keys = keys
+
+    @cached_property
+    def get(self) -> Statement:
+        """Rows (position, *HELD) for `key_arrays`, counted from one; unordered."""
+        held = [self._table.c[name] for name in HELD]
+        arrays = [cast(bindparam(key.name), ARRAY(key.column.type)) for key in self._keys]
+        if len(self._keys) == 1:  # planned in a third of the time of a join
+            (array,), (key,) = arrays, self._keys
+            position = func.array_position(array, key.column)
+            return compiled(select(position, *held).where(key.column == func.any(array)))
+        asked = (
+            func.unnest(*arrays)
+            .table_valued(*(key.name for key in self._keys), with_ordinality="position")
+            .render_derived(name="asked")
+        )
+        return compiled(select(asked.c.position, *held).join_from(asked, self._table, self._same_key(asked)))
+
+    @cached_property
+    def put(self) -> Statement:
+        """Store the rows where the row is older and no write is under way, and record revisions.
+
+        Gives (position, changed) of each row stored. Beside `rows` it needs the parameters of a
+        revision: `source`, `user_name`, `client`, `request_id`, `method`.
+        """
+        return self._put(
+            lambda offered: and_(
+                offered.fetch_number > self._table.c.fetch_number,
+                self._table.c.intents == 0,
+            )
+        )
+
+    @cached_property
+    def put_own(self) -> Statement:
+        """As `put`, for rows that an intent names, in the hands of its own writer.
+
+        An equal number is the mark of that very intent: numbers are drawn once.
+        """
+        return self._put(lambda offered: offered.fetch_number >= self._table.c.fetch_number)
+
+    def _put(self, may_store: Callable[[Any], ColumnElement[bool]]) -> Statement:
+        fields = {field.name: field.column.type for field in self._fields}
+        rows = self._recordset({"key_text": Text, "always": Boolean, **_STATE, **fields})
+        offered = select(rows).cte("offered")
+        taken = {field.column.name: offered.c[field.name] for field in self._fields}
+        taken |= {name: offered.c[name] for name in _STATE}
+        upsert = postgresql.insert(self._table).from_select(
+            list(taken), select(*taken.values()).order_by(offered.c.position)
+        )
+        changes: dict[str, Any] = {name: upsert.excluded[name] for name in taken}
+        for key in self._keys:
+            del changes[key.column.name]
+        changes["previous_digest"] = self._table.c.digest
+        changes["conflict"] = null()
+        changes["deleted_at"] = case(
+            (
+                upsert.excluded.deleted_at.is_not(None),
+                func.coalesce(self._table.c.deleted_at, upsert.excluded.deleted_at),
+            )
+        )
+        stored = (
+            upsert.on_conflict_do_update(
+                index_elements=[key.column for key in self._keys],
+                set_=changes,
+                where=may_store(upsert.excluded),
+            )
+            .returning(
+                *(key.column for key in self._keys), self._table.c.digest, self._table.c.previous_digest
+            )
+            .cte("stored")
+        )
+        return self._recorded(offered, stored)
+
+    def _recorded(self, offered: FromClause, stored: FromClause) -> Statement:
+        same = self._same_key(offered, stored)
+        changed = stored.c.digest.is_distinct_from(stored.c.previous_digest)
+        is_stored = stored.c[self._keys[0].column.name].is_not(None)
+        revision = {
+            "entity_set": bindparam("entity_set", self._set_name),
+            "entity_key": offered.c.key_text,
+            "fetch_number": offered.c.fetch_number,
+            **{name: bindparam(name) for name in ("source", "user_name", "client", "request_id", "method")},
+            "document": offered.c.document,
+            "unseen": false(),
+            "deleted": offered.c.document.is_(None),
+        }
+        recorded = (
+            insert(REVISIONS)
+            .from_select(
+                list(revision),
+                select(*revision.values())
+                .select_from(offered.outerjoin(stored, same))
+                .where(or_(offered.c.always, and_(is_stored, changed)))
+                .order_by(offered.c.position),
+            )
+            .cte("recorded")
+        )
+        return compiled(
+            select(offered.c.position, changed).join_from(offered, stored, same).add_cte(recorded)
+        )
+
+    @cached_property
+    def touch(self) -> Statement:
+        """Confirm rows that still hold just what the rows show."""
+        confirmed = ("fetch_number", "fetched_at", "settled")
+        rows = self._recordset(
+            {name: type_ for name, type_ in _STATE.items() if name != "document"} | self._key_types
+        )
+        held = self._table.c
+        shown = (
+            select(rows)
+            .join_from(rows, self._table, self._same_key(rows))
+            .where(
+                rows.c.fetch_number > held.fetch_number,
+                held.intents == 0,
+                held.document.is_not(None),
+                held.digest == rows.c.digest,
+                *(held[name].is_not_distinct_from(rows.c[name]) for name in _STAMP),
+            )
+            .order_by(rows.c.position)
+            .with_for_update(of=self._table)
+            .cte("shown")
+        )
+        return compiled(
+            update(self._table)
+            .values({name: shown.c[name] for name in confirmed})
+            .where(self._same_key(shown))
+        )
+
+    @cached_property
+    def mark(self) -> Statement:
+        """A write is about to be sent: name `key_rows` in it. Parameters `number` and `at` beside `rows`."""
+        rows = self._recordset(self._key_types)
+        taken: dict[str, Any] = {key.column.name: rows.c[key.name] for key in self._keys}
+        taken["fetch_number"] = bindparam("number")
+        taken["fetched_at"] = bindparam("at")
+        taken["settled"] = false()
+        taken["intents"] = bindparam("one", 1)
+        upsert = postgresql.insert(self._table).from_select(
+            list(taken), select(*taken.values()).select_from(rows).order_by(rows.c.position)
+        )
+        held = self._table.c
+        return compiled(
+            upsert.on_conflict_do_update(
+                index_elements=[key.column for key in self._keys],
+                set_={
+                    "intents": held.intents + 1,
+                    "fetch_number": func.greatest(held.fetch_number, upsert.excluded.fetch_number),
+                    "settled": false(),
+                },
+            )
+        )
+
+    @cached_property
+    def lock(self) -> Statement:
+        """Lock `key_rows`, as far as there are such rows. Gives (fetch_number, intents, conflict) of each."""
+        rows = self._recordset(self._key_types)
+        held = self._table.c
+        return compiled(
+            select(held.fetch_number, held.intents, held.conflict)
+            .join_from(rows, self._table, self._same_key(rows))
+            .order_by(rows.c.position)
+            .with_for_update(of=self._table)
+        )
+
+    @cached_property
+    def release(self) -> Statement:
+        """A write has ended: `key_rows` with flags `named` (1 where the intent counts there) and `stale`."""
+        rows = self._recordset({"named": Integer, "stale": Boolean, **self._key_types})
+        held = self._table.c
+        return compiled(
+            update(self._table)
+            .values(
+                intents=func.greatest(held.intents - rows.c.named, 0),
+                settled=and_(held.settled, not_(rows.c.stale)),
+            )
+            .where(self._same_key(rows))
+        )
+
+    @cached_property
+    def forget(self) -> Statement:
+        """Delete those of `key_rows` that hold nothing, and that no write is under way on."""
+        rows = self._recordset(self._key_types)
+        held = self._table.c
+        return compiled(
+            delete(self._table).where(
+                self._same_key(rows),
+                held.document.is_(None),
+                held.deleted_at.is_(None),
+                held.intents == 0,
+            )
+        )
+
+    @cached_property
+    def flag(self) -> Statement:
+        """Name the conflict `number` in the one row of `key_rows`."""
+        rows = self._recordset(self._key_types)
+        return compiled(update(self._table).values(conflict=bindparam("number")).where(self._same_key(rows)))
+
+    @cached_property
+    def count(self) -> Statement:
+        """How many entities there are, counted up to `limit`."""
+        some = (
+            select(self._keys[0].column).where(self._table.c.document.is_not(None)).limit(bindparam("limit"))
+        )
+        return compiled(select(func.count()).select_from(some.subquery()))
+
+    # Their parts
+
+    @property
+    def _key_types(self) -> dict[str, Any]:
+        return {key.name: key.column.type for key in self._keys}
+
+    def _recordset(self, types: Mapping[str, Any]) -> TableValuedAlias:
+        """The rows of the parameter `rows` as a table."""
+        return (
+            func.jsonb_to_recordset(cast(bindparam("rows", type_=Text), JSONB))
+            .table_valued(
+                column("position", Integer), *(column(name, type_) for name, type_ in types.items())
+            )
+            .render_derived(name="r", with_types=True)
+        )
+
+    def _same_key(self, rows: FromClause, table: FromClause | None = None) -> ColumnElement[bool]:
+        held = self._table if table is None else table
+        return and_(*(held.c[key.column.name] == rows.c[key.name] for key in self._keys))

@@ -1,0 +1,91 @@
+"""The store: the port `reconcile.ports.Store` over one Postgres database."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import literal, select
+
+from proxy.odata.edm import Model
+from proxy.reconcile.ports import Store, StoreUnavailable
+from proxy.store.conflicts import Conflicts
+from proxy.store.engine import Engine, compiled
+from proxy.store.entities import Entities
+from proxy.store.intents import Intents
+from proxy.store.learned import Learned
+from proxy.store.migrate import migrate
+from proxy.store.schema import FETCH_NUMBER
+from proxy.store.tables import Tables
+
+_NEXT_NUMBER = compiled(select(FETCH_NUMBER.next_value()))
+_PING = compiled(select(literal(1)))
+
+
+class PostgresStore(Entities, Intents, Conflicts, Learned):
+    """The mirror in Postgres.
+
+    Connects when first used, brings the schema up to date then, and connects again whenever Postgres
+    comes back. `use_model` must come before any entity does; it says what the sets look like. `url` is a
+    libpq URL or DSN; limits are those of `Engine`.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        model: Model | None = None,
+        *,
+        pool_size: int = 10,
+        connect_timeout_s: float = 3.0,
+        lock_timeout_s: float = 5.0,
+        statement_timeout_s: float = 15.0,
+    ) -> None:
+        engine = Engine(
+            url,
+            prepare=migrate,
+            pool_size=pool_size,
+            connect_timeout_s=connect_timeout_s,
+            lock_timeout_s=lock_timeout_s,
+            statement_timeout_s=statement_timeout_s,
+        )
+        super().__init__(engine, Tables(engine, self._model_in_force), self._model_in_force)
+        self._known_model = model
+
+    def use_model(self, model: Model) -> None:
+        """From now on entity sets are what this metadata document says."""
+        self._known_model = model
+
+    async def open(self) -> None:
+        """Connect and bring the schema up to date now, however long that takes.
+
+        Raises StoreUnavailable; the store is usable all the same, once Postgres is there.
+        """
+        await self._engine.open()
+
+    async def close(self) -> None:
+        """Let running transactions end, then disconnect."""
+        await self._engine.close()
+
+    async def next_fetch_number(self) -> int:
+        """Draw a number, before the fetch is sent."""
+        # Drawing one in vain does no harm, so this may be sent again like a read.
+        ((number,),) = await self._engine.fetch(_NEXT_NUMBER)
+        return int(number)
+
+    async def is_ready(self) -> bool:
+        """True while Postgres answers."""
+        try:
+            await self._engine.fetch(_PING)
+        except StoreUnavailable:
+            return False
+        return True
+
+    def _model_in_force(self) -> Model:
+        if self._known_model is None:
+            raise RuntimeError("no metadata document: use_model comes first")
+        return self._known_model
+
+
+if TYPE_CHECKING:
+
+    def _satisfies_the_port(store: PostgresStore) -> Store:
+        return store
