@@ -39,14 +39,20 @@ TABLE: Mapping[type[Exception], Row] = {
         504, "Syncpoint.UpstreamTimeout", "connection_read_timeout", "Upstream did not answer in time."
     ),
     UpstreamBroken: Row(
-        502, "Syncpoint.UpstreamBroken", "http_response_incomplete", "Upstream broke off before its answer was whole."
+        502,
+        "Syncpoint.UpstreamBroken",
+        "http_response_incomplete",
+        "Upstream broke off before its answer was whole.",
     ),
     SyncConflict: Row(409, "Syncpoint.SyncConflict", "http_request_denied"),
     NotInMirror: Row(504, "Syncpoint.NotInMirror", "http_request_denied"),
     OutcomeUnknown: Row(504, "Syncpoint.OutcomeUnknown", "http_response_incomplete"),
     WritesRefused: Row(503, "Syncpoint.WritesRefused", "proxy_internal_error"),
     BodyTooLarge: Row(
-        413, "Syncpoint.BodyTooLarge", "http_request_error", "The request's body is larger than this proxy takes."
+        413,
+        "Syncpoint.BodyTooLarge",
+        "http_request_error",
+        "The request's body is larger than this proxy takes.",
     ),
 }
 BUG = Row(500, "Syncpoint.Unexpected", "proxy_internal_error", "Something went wrong in the proxy.")

@@ -24,7 +24,6 @@ from structlog.typing import FilteringBoundLogger
 from proxy.metrics import Metrics
 from proxy.reconcile import observations as seen
 from proxy.upstream.calls import UpstreamCall
-from proxy.upstream.calls import UpstreamCall
 
 Level = Literal["debug", "info", "warning", "error"]
 

@@ -65,7 +65,7 @@ class Responses:
     def _located(self, url: str, origin: str) -> str:
         """Upstream may know itself by another origin than we do; its service root gives it away."""
         text = verbose_json.rewrite_origins(f'{{"__metadata":{{"uri":"{url}"}}}}', self._root_path, origin)
-        return text[23:-3]
+        return text[22:-3]
 
     def _rewritten(self, reply: Reply, origin: str) -> bytes:
         if reply.media_type == "application/json":

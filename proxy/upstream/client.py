@@ -75,7 +75,12 @@ class UpstreamClient:
         self._url = url.origin()
         self._connections = connections
         self._read_timeout_s = read_timeout_s
-        self._connect_timeout_s = connect_timeout_s
+        self._timeout = aiohttp.ClientTimeout(
+            total=None,
+            connect=connect_timeout_s + read_timeout_s,
+            sock_connect=connect_timeout_s,
+            sock_read=read_timeout_s,
+        )
         self._limit = reply_limit_bytes
         self._now = now
         self._flights = Flights(self._exchange)
@@ -90,6 +95,7 @@ class UpstreamClient:
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=self._connections, keepalive_timeout=KEEPALIVE_S),
+            timeout=self._timeout,
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             skip_auto_headers=("Content-Type",),
@@ -110,14 +116,8 @@ class UpstreamClient:
         if self._session is not None:
             await self._session.close()
 
-    async def send(
-        self,
-        request: Request,
-        *,
-        joinable: bool = False,
-        timeout: float | None = None,  # noqa: ASYNC109
-    ) -> Reply:
-        """Send a request and wait for the whole answer, `timeout` seconds at most. See the port.
+    async def send(self, request: Request, *, joinable: bool = False) -> Reply:
+        """Send a request and wait for the whole answer. See the port.
 
         The body is decoded from gzip and deflate; UpstreamBroken where it cannot be, or is over the
         limit. UpstreamCut whenever a status came and the body did not, for whatever reason. A joinable
@@ -125,9 +125,9 @@ class UpstreamClient:
         """
         with _recorded(request.method, request.target) as call:
             if joinable and not request.body:
-                (reply, size), call.shared = await self._flights.join(request, timeout)
+                (reply, size), call.shared = await self._flights.join(request)
             else:
-                reply, size = await self._exchange(request, _nothing, timeout)
+                reply, size = await self._exchange(request, _nothing)
             call.status, call.bytes = reply.status, size
             return reply
 
@@ -155,12 +155,7 @@ class UpstreamClient:
                 finally:
                     call.bytes, call.error = reply.size, reply.error
 
-    async def _exchange(
-        self,
-        request: Request,
-        leaves: Callable[[], None],
-        timeout: float | None = None,  # noqa: ASYNC109
-    ) -> tuple[Reply, int]:
+    async def _exchange(self, request: Request, leaves: Callable[[], None]) -> tuple[Reply, int]:
         """The answer, and the bytes of its body on the wire."""
         headers = CIMultiDict(request.headers)
         headers.popall("Content-Length", None)
@@ -175,7 +170,7 @@ class UpstreamClient:
 
         departure = Departure(headers, leave, alone=_logs_in(headers))
         body = _pieces(request.body) if request.body else None
-        async with self._response(request.method, request.target, departure, body, timeout) as response:
+        async with self._response(request.method, request.target, departure, body) as response:
             chunks: list[bytes] = []
             try:
                 await self._read(response, chunks)
@@ -218,11 +213,10 @@ class UpstreamClient:
         target: str,
         departure: Departure,
         body: AsyncIterator[bytes] | None,
-        timeout: float | None = None,  # noqa: ASYNC109
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Status and headers are there; the body is read inside. Raises UpstreamFailure."""
         try:
-            response = await self._open(method, target, departure, body, timeout)
+            response = await self._open(method, target, departure, body)
         except _LOST as error:
             raise _failure(error, departure) from error
         async with response:
@@ -237,15 +231,8 @@ class UpstreamClient:
         target: str,
         departure: Departure,
         body: AsyncIterator[bytes] | None,
-        timeout: float | None,  # noqa: ASYNC109
     ) -> aiohttp.ClientResponse:
         assert self._session is not None, "used outside its context"
-        limits = aiohttp.ClientTimeout(
-            total=timeout,
-            connect=self._connect_timeout_s + self._read_timeout_s,
-            sock_connect=self._connect_timeout_s,
-            sock_read=self._read_timeout_s,
-        )
         ask = partial(
             self._session.request,
             method,
@@ -253,7 +240,6 @@ class UpstreamClient:
             headers=departure.framing,
             allow_redirects=False,
             middlewares=(departure,),
-            timeout=limits,
         )
         if body is None:
             return await ask()

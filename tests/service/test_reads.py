@@ -52,7 +52,8 @@ async def test_select_is_sliced_from_the_stored_document(place: World) -> None:
 async def test_upstream_newer_is_fetched(place: World) -> None:
     path = account(place)
     await place.ask(path)
-    place.sandbox.organisation.change("AccountSet", place.sandbox.organisation.keys("AccountSet")[0], {"Name": "New"})
+    organisation = place.sandbox.organisation
+    organisation.change("AccountSet", organisation.keys("AccountSet")[0], {"Name": "New"})
     answer = await both(place, path)
     assert len(place.upstream_requests()) == 2
     assert "fwd=stale" in answer.cache

@@ -52,7 +52,13 @@ class World:
         return self.proxy.url + urlsplit(self.direct_root).path
 
     async def ask(
-        self, path: str, method: str = "GET", *, direct: bool = False, body: bytes | None = None, **headers: str
+        self,
+        path: str,
+        method: str = "GET",
+        *,
+        direct: bool = False,
+        body: bytes | None = None,
+        **headers: str,
     ) -> Answer:
         """`path` below the service root, sent as it is; `headers` with `_` for `-`."""
         root = self.direct_root if direct else self.proxy_root
@@ -61,7 +67,11 @@ class World:
         return await self.send(f"{root}{path}", method, named, body)
 
     async def send(
-        self, url: str, method: str = "GET", headers: Mapping[str, str] | None = None, body: bytes | None = None
+        self,
+        url: str,
+        method: str = "GET",
+        headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
     ) -> Answer:
         target = URL(url, encoded=True)
         async with self.session.request(
@@ -130,4 +140,3 @@ async def world(
         async with running(loaded, **clock) as proxy, aiohttp.ClientSession(cookie_jar=jar) as session:
             sandbox.journal.clear()
             yield World(sandbox, proxy, session, root)
-

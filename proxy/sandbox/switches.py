@@ -1,0 +1,36 @@
+"""What varies between Dynamics servers, or is not known of any: switches (field manual, section 14)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Switches:
+    """How this server behaves where servers differ. The defaults are the manual's.
+
+    `version_number`: what VersionNumber shows. `modified_on`: whether an update moves ModifiedOn: always,
+    only when a value changes, never by itself (a sent value is kept), or always, but null on every fifth row
+    or so. `count`: `$count` and `$inlinecount`. `batch`: refused with 404, or answered with 501, as it is not
+    built. `deep_skip`: what happens to `$skip` beyond 5000. `put`: whether PUT empties what it does not name.
+    `root`: the server's own root differs from the request's in casing only, or in scheme and host as well.
+    `accept_unknown`: the status for formats it cannot write, or Atom all the same. `page_size` in records.
+    `forbidden_sets` answer 403. `set_cookie`: value of a Set-Cookie header on every reply. `language`: what
+    `$filter` and `$orderby` may say. `latency_ms`: added before every answer.
+    """
+
+    version_number: Literal["null", "rising"] = "null"
+    modified_on: Literal["moves", "moves_on_value", "wart", "null_on_some"] = "moves"
+    count: Literal["refuse", "serve"] = "refuse"
+    batch: Literal["refuse", "serve"] = "refuse"
+    deep_skip: Literal["slow", "fails", "unlimited"] = "slow"
+    put: Literal["merge", "reset"] = "merge"
+    auth: Literal["none", "basic"] = "none"
+    root: Literal["two_casings", "foreign_origin"] = "two_casings"
+    accept_unknown: Literal[415, 406, "atom"] = 415
+    page_size: int = 50
+    forbidden_sets: frozenset[str] = frozenset()
+    set_cookie: str | None = None
+    language: Literal["2011", "v2"] = "2011"
+    latency_ms: float = 0.0

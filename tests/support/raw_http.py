@@ -1,0 +1,115 @@
+"""HTTP servers that know their bytes: what arrived is kept as it came, answers are written as given."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+
+from proxy.upstream.client import UpstreamClient
+
+Answer = Callable[["RawUpstream", asyncio.StreamWriter], Awaitable[None]]
+
+
+class RawUpstream:
+    """Keeps the bytes of every request, then does what `answer` does with the connection.
+
+    `whole` counts the requests that came with their whole body; `arrived` is set with each of them.
+    `closed` is set when a connection ends. `go_on` is for answers that wait.
+    """
+
+    def __init__(self, answer: Answer) -> None:
+        self.requests: list[bytes] = []
+        self.whole = 0
+        self.connections = 0
+        self.begun = asyncio.Event()
+        self.arrived = asyncio.Event()
+        self.closed = asyncio.Event()
+        self.go_on = asyncio.Event()
+        self.origin = ""
+        self._answer = answer
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        try:
+            while True:
+                await self._keep(reader.readuntil(b"\r\n\r\n"), begin=True)
+                self.begun.set()
+                fields = self.requests[-1].lower()
+                if b"\r\ntransfer-encoding: chunked" in fields:
+                    await self._read_chunks(reader)
+                elif b"\r\ncontent-length: " in fields:
+                    length = int(fields.split(b"\r\ncontent-length: ")[1].split(b"\r\n")[0])
+                    while length:
+                        length -= await self._keep(reader.read(length))
+                self.whole += 1
+                self.arrived.set()
+                await self._answer(self, writer)
+                await writer.drain()
+        except (asyncio.IncompleteReadError, ConnectionError, EOFError):
+            pass
+        finally:
+            self.closed.set()
+            writer.close()
+
+    async def _read_chunks(self, reader: asyncio.StreamReader) -> None:
+        while True:
+            before = len(self.requests[-1])
+            await self._keep(reader.readuntil(b"\r\n"))
+            size = int(self.requests[-1][before:], 16)
+            await self._keep(reader.readexactly(size + 2))
+            if not size:
+                return
+
+    async def _keep(self, reading: Awaitable[bytes], *, begin: bool = False) -> int:
+        piece = await reading
+        if not piece:
+            raise EOFError
+        if begin:
+            self.requests.append(b"")
+        self.requests[-1] += piece
+        return len(piece)
+
+
+def says(reply: bytes) -> Answer:
+    async def answer(upstream: RawUpstream, writer: asyncio.StreamWriter) -> None:
+        writer.write(reply)
+
+    return answer
+
+
+def says_and_closes(reply: bytes) -> Answer:
+    async def answer(upstream: RawUpstream, writer: asyncio.StreamWriter) -> None:
+        writer.write(reply)
+        await writer.drain()
+        writer.close()
+
+    return answer
+
+
+@asynccontextmanager
+async def listening(upstream: RawUpstream) -> AsyncIterator[RawUpstream]:
+    server = await asyncio.start_server(upstream.serve, "127.0.0.1", 0)
+    upstream.origin = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    try:
+        yield upstream
+    finally:
+        upstream.go_on.set()
+        server.close()
+
+
+@asynccontextmanager
+async def client_of(
+    origin: str, *, connections: int = 4, read_timeout_s: float = 20.0, limit: int = 1 << 20
+) -> AsyncIterator[UpstreamClient]:
+    client = UpstreamClient(
+        origin,
+        connections=connections,
+        connect_timeout_s=5.0,
+        read_timeout_s=read_timeout_s,
+        reply_limit_bytes=limit,
+        now=lambda: datetime.now(UTC),
+    )
+    async with client:
+        yield client
