@@ -24,9 +24,7 @@ class Flights(Generic[Answer]):
     `exchange` sends a request and calls its second argument when the bytes are about to leave.
     """
 
-    def __init__(
-        self, exchange: _Send[Answer]
-    ) -> None:
+    def __init__(self, exchange: _Send[Answer]) -> None:
         self._exchange = exchange
         self._waiting: dict[_Key, _Flight[Answer]] = {}
 

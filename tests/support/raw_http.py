@@ -99,17 +99,12 @@ async def listening(upstream: RawUpstream) -> AsyncIterator[RawUpstream]:
         server.close()
 
 
-@asynccontextmanager
-async def client_of(
-    origin: str, *, connections: int = 4, read_timeout_s: float = 20.0, limit: int = 1 << 20
-) -> AsyncIterator[UpstreamClient]:
-    client = UpstreamClient(
-        origin,
-        connections=connections,
-        connect_timeout_s=5.0,
-        read_timeout_s=read_timeout_s,
-        reply_limit_bytes=limit,
-        now=lambda: datetime.now(UTC),
-    )
-    async with client:
-        yield client
+def client_of(origin: str, **settings: float) -> UpstreamClient:
+    """A client with settings that no test has to wait for, unless it says so."""
+    defaults = {
+        "connections": 4,
+        "connect_timeout_s": 20.0,
+        "read_timeout_s": 20.0,
+        "reply_limit_bytes": 1 << 20,
+    }
+    return UpstreamClient(origin, now=lambda: datetime.now(UTC), **(defaults | settings))  # type: ignore[arg-type]
