@@ -222,7 +222,8 @@ contents = st.fixed_dictionaries(
         "Owner": st.fixed_dictionaries(
             {"Id": _or_none(st.uuids()), "LogicalName": _or_none(strings), "Name": _or_none(strings)}
         ),
-        "Share": _or_none(st.floats(allow_nan=False)),
+        # Without the sign of zero: `-0` is an integer to a JSON parser, and integers have but one zero.
+        "Share": _or_none(st.floats(allow_nan=False).map(lambda share: share + 0.0)),
         "Flag": _or_none(st.booleans()),
         "When": _or_none(
             st.datetimes().map(lambda when: when.replace(microsecond=when.microsecond // 1000 * 1000))
