@@ -12,9 +12,10 @@ server, web, journal, faults, clock           HTTP, and what tests need to see a
 """
 
 from proxy.sandbox.clock import Clock
+from proxy.sandbox.command import run_sandbox
 from proxy.sandbox.faults import Fault
 from proxy.sandbox.journal import Entry
-from proxy.sandbox.server import ROOT_PATH, Sandbox, run_sandbox
+from proxy.sandbox.server import ROOT_PATH, Sandbox
 from proxy.sandbox.switches import Switches
 
 __all__ = ["ROOT_PATH", "Clock", "Entry", "Fault", "Sandbox", "Switches", "run_sandbox"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -28,8 +29,8 @@ class Fault:
 
     - `delay`: wait `delay_s` seconds, then go on as if nothing were wrong;
     - `hold`: set `reached`, wait for `event`, then go on;
-    - `status`: answer `status` with `body` (HTML) and do nothing;
-    - `cut`: headers and half of the body, then the connection closes;
+    - `status`: answer `status` with `body` (HTML unless `headers` say otherwise) and do nothing;
+    - `cut`: headers and half of the body, then the connection closes (at once where there is no body);
     - `reset_before`: the connection closes before anything is done;
     - `applied_no_answer`: the request is carried out, then the connection closes;
     - `html`: 200 with a login page, and nothing is done (an ended session, field manual 9.2);
@@ -43,6 +44,7 @@ class Fault:
     times: int = 1
     status: int = 500
     body: str | bytes = "<html><head><title>Server Error</title></head><body>Server Error</body></html>"
+    headers: Mapping[str, str] = field(default_factory=dict)
     delay_s: float = 0.0
     event: asyncio.Event | None = None
     reached: asyncio.Event = field(default_factory=asyncio.Event)

@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from email.utils import format_datetime
 
+import aiohttp
 from aiohttp import web
 
 from proxy.odata import csdl
@@ -101,7 +102,11 @@ class Sandbox:
             request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         target = request.raw_path
         is_odata = self._service.covers(target)
-        body, length = await _body(request, _BODY_LIMIT if is_odata else _KEPT_OF_OTHER_BODIES)
+        try:
+            body, length = await _body(request, _BODY_LIMIT if is_odata else _KEPT_OF_OTHER_BODIES)
+        except (aiohttp.ClientPayloadError, ConnectionError):
+            # Cut while it was sent: as IIS would, it never reaches the service.
+            return _close(request)
         entry = self.journal.arrive(request.method, target, request.headers, body)
         faults = self.faults.take(effective_method(request.method, request.headers), target)
         if self.switches.latency_ms:
@@ -127,7 +132,8 @@ class Sandbox:
         """The answer of a fault that replaces the service's own; None where the service is to answer."""
         if fault.kind == "status":
             body = fault.body.encode() if isinstance(fault.body, str) else fault.body
-            return web.Response(status=fault.status, body=body, headers={"Content-Type": "text/html"})
+            headers = {"Content-Type": "text/html", **fault.headers}
+            return web.Response(status=fault.status, body=body or None, headers=headers)
         if fault.kind == "html":
             return web.Response(body=pages.LOGIN_PAGE, headers={"Content-Type": "text/html; charset=utf-8"})
         return None
@@ -172,9 +178,12 @@ class Sandbox:
         kind = deed.kind if deed is not None else None
         if kind == "applied_no_answer":
             return _close(request)
-        entry.status = reply.status
         if kind == "cut" and isinstance(reply, web.Response):
-            return await _cut(request, reply)
+            if not isinstance(reply.body, bytes) or not reply.body:
+                return _close(request)
+            entry.status = reply.status
+            return await _cut(request, reply, reply.body)
+        entry.status = reply.status
         if isinstance(reply, web.Response):
             return reply
         await reply.prepare(request)
@@ -240,34 +249,12 @@ def _close(request: web.BaseRequest) -> web.Response:
     return web.Response(status=500)
 
 
-async def _cut(request: web.BaseRequest, reply: web.Response) -> web.StreamResponse:
+async def _cut(request: web.BaseRequest, reply: web.Response, whole: bytes) -> web.StreamResponse:
     """Send the headers and half of the body, then drop the connection."""
-    whole = reply.body if isinstance(reply.body, bytes) else b""
     partial = web.StreamResponse(status=reply.status, headers=reply.headers)
-    partial.content_length = max(len(whole), 1)
+    partial.content_length = len(whole)
     await partial.prepare(request)
     await partial.write(whole[: len(whole) // 2])
     if request.transport is not None:
         request.transport.close()
     return partial
-
-
-async def run_sandbox(
-    host: str = "127.0.0.1",
-    port: int = 0,
-    metadata: bytes | None = None,
-    rows: int | None = None,
-    latency_ms: float = 0.0,
-    started: asyncio.Future[str] | None = None,
-) -> None:
-    """Serve until cancelled. `started` gets the service root's URL once it is served.
-
-    The records of the demo organisation are made before that, so that no request waits for them.
-    """
-    sandbox = Sandbox(metadata, rows, switches=Switches(latency_ms=latency_ms))
-    if metadata is None:
-        sandbox.fill()
-    async with sandbox.serve(host, port) as root:
-        if started is not None:
-            started.set_result(root)
-        await asyncio.Event().wait()
