@@ -50,10 +50,19 @@ class Feeder:
         self._titles: dict[str, frozenset[str]] = {}
 
     def feed(
-        self, operation: ReadEntity | ReadCollection, reply: Reply, ask: Ask, model: Model, number: int
+        self,
+        operation: ReadEntity | ReadCollection,
+        reply: Reply,
+        ask: Ask,
+        model: Model,
+        number: int,
+        moved: frozenset[EntityKey] = frozenset(),
     ) -> None:
-        """Take from the reply to `ask` what it shows; `number` was drawn before it was sent."""
-        self._background.spawn("feed", self._quietly(self._feed(operation, reply, ask, model, number)))
+        """Take from the reply to `ask` what it shows; `number` was drawn before it was sent.
+
+        `moved`: entities that a check has just shown to be other than held.
+        """
+        self._background.spawn("feed", self._quietly(self._feed(operation, reply, ask, model, number, moved)))
 
     def refresh(self, entity_set: EntitySet, keys: Sequence[EntityKey], ask: Ask, model: Model) -> None:
         """Fetch these entities and store them."""
@@ -72,7 +81,13 @@ class Feeder:
             self._observe(UpstreamFailed("feed", error.message))
 
     async def _feed(
-        self, operation: ReadEntity | ReadCollection, reply: Reply, ask: Ask, model: Model, number: int
+        self,
+        operation: ReadEntity | ReadCollection,
+        reply: Reply,
+        ask: Ask,
+        model: Model,
+        number: int,
+        moved: frozenset[EntityKey],
     ) -> None:
         entity_set, options = operation.entity_set, operation.options
         is_whole = options.select is None and options.expand is None
@@ -86,7 +101,8 @@ class Feeder:
         else:
             keys = self._keys_shown(reply, entity_set, model)
             held = await self._mirror.store.get(entity_set, keys)
-            await self._refresh(entity_set, [key for key in keys if not _is_good(held.get(key))], ask, model)
+            lacking = [key for key in keys if key in moved or not _is_good(held.get(key))]
+            await self._refresh(entity_set, lacking, ask, model)
         if isinstance(operation, ReadCollection):
             self._mirror.sets.page_seen(entity_set, len(keys), sum(_is_good(held.get(key)) for key in keys))
             names = self._mirror.stamp_names(entity_set)

@@ -97,7 +97,13 @@ class Reader:
             return Relayed(cut.reply, status, cut=True)
 
     async def _forward(
-        self, operation: ReadEntity | ReadCollection, ask: Ask, model: Model, fwd: Forwarded, detail: str
+        self,
+        operation: ReadEntity | ReadCollection,
+        ask: Ask,
+        model: Model,
+        fwd: Forwarded,
+        detail: str,
+        moved: frozenset[EntityKey] = frozenset(),
     ) -> Answer:
         """Forward, and let the mirror have what the answer shows once the client has it."""
         if ask.directives.only_if_cached:
@@ -105,7 +111,7 @@ class Reader:
         number = await self._store.next_fetch_number()
         answer = await self.forward(ask, CacheStatus(fwd=fwd, detail=detail))
         if not answer.cut and answer.reply.status == 200:
-            self._feeder.feed(operation, answer.reply, ask, model, number)
+            self._feeder.feed(operation, answer.reply, ask, model, number, moved)
         return answer
 
     async def _shape(self, operation: ReadEntity | ReadCollection, ask: Ask, model: Model) -> Shape | None:
@@ -295,7 +301,8 @@ class Reader:
         synced = [in_sync(held.get(key), seen) for key, seen in zip(keys, stamps, strict=True)]
         self._sets.page_seen(entity_set, len(keys), sum(synced))
         if not all(synced) or (rows and self._is_audited()):
-            return await self._forward(operation, ask, shape.model, "stale", "rows-moved")
+            moved = frozenset(key for key, same in zip(keys, synced, strict=True) if not same)
+            return await self._forward(operation, ask, shape.model, "stale", "rows-moved", moved)
         text = None
         if shape.select is None or all(follows_select(raw, names) for raw in rows):
             documents = [held[key].document or "" for key in keys]

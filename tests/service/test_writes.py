@@ -110,7 +110,7 @@ async def test_applied_but_not_answered_is_unknown_and_then_settled(place: World
     assert answer.json()["error"]["code"] == "Syncpoint.OutcomeUnknown"
     assert writes(place) == [method]
     (intent,) = await place.proxy.store.open_intents()
-    assert str(intent.id) in answer.json()["error"]["message"]
+    assert str(intent.id) in answer.json()["error"]["message"]["value"]
     assert (await place.ask(path, Cache_Control="only-if-cached")).status == 504
     place.proxy.sweeper.grace_s = 0
     await place.proxy.sweeper.sweep(place.proxy.metadata.model)
