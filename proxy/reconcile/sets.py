@@ -55,6 +55,8 @@ class Sets:
         self._states[entity_set.name] = state
 
     async def forward_from_now_on(self, entity_set: EntitySet, reason: str) -> None:
+        if (await self.state(entity_set)).forward_reason is not None:
+            return  # one alarm is enough
         await self.learn(entity_set, forward_reason=reason)
         self._observe(SetForwarded(entity_set.name, reason))
 
