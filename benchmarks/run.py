@@ -20,6 +20,8 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
+from proxy.store import EmbeddedPostgres
+
 ROOT_PATH = "/XRMServices/2011/OrganizationData.svc"
 BARE_PROXY = """
 import sys
@@ -30,10 +32,12 @@ async def forward(request):
     body = await request.read()
     url = URL(upstream + request.raw_path, encoded=True)
     async with session.request(request.method, url, headers=request.headers, data=body or None) as reply:
-        return web.Response(status=reply.status, headers={"Content-Type": reply.headers["Content-Type"]}, body=await reply.read())
+        kind = {"Content-Type": reply.headers["Content-Type"]}
+        return web.Response(status=reply.status, headers=kind, body=await reply.read())
 async def start(app):
     global session
-    session = ClientSession(cookie_jar=DummyCookieJar(), connector=TCPConnector(limit=64), auto_decompress=False)
+    connector = TCPConnector(limit=64)
+    session = ClientSession(cookie_jar=DummyCookieJar(), connector=connector, auto_decompress=False)
 app = web.Application()
 app.on_startup.append(start)
 app.router.add_route("*", "/{path:.*}", forward)
@@ -125,8 +129,8 @@ async def up(port: int, path: str = "/") -> None:
 
 
 @asynccontextmanager
-async def place(latency_ms: int, data_dir: Path) -> AsyncIterator[dict[str, int]]:
-    """A sandbox on core 1, a proxy and a bare reverse proxy on core 0."""
+async def place(latency_ms: int, database_url: str) -> AsyncIterator[dict[str, int]]:
+    """A sandbox on core 1, where Postgres and the load are too; the proxy and a bare one on core 0."""
     ports = {name: free_port() for name in ("sandbox", "proxy", "services", "bare", "nginx")}
     syncpoint = str(Path(sys.executable).parent / "syncpoint")
     root = f"http://127.0.0.1:{ports['sandbox']}{ROOT_PATH}"
@@ -142,7 +146,7 @@ async def place(latency_ms: int, data_dir: Path) -> AsyncIterator[dict[str, int]
         await up(ports["sandbox"], ROOT_PATH + "/$metadata")
         serve = (
             *(syncpoint, "serve", "--upstream", root, "--listen", f"127.0.0.1:{ports['proxy']}"),
-            *("--services-listen", f"127.0.0.1:{ports['services']}", "--data-dir", str(data_dir)),
+            *("--services-listen", f"127.0.0.1:{ports['services']}", "--database-url", database_url),
         )
         with process(0, *serve, env=quiet):
             await up(ports["services"], "/readyz")
@@ -153,8 +157,8 @@ def row(name: str, figure: float, against: str, other: float) -> None:
     print(f"{name:<44} {figure:>9.0f}/s   {figure / other:>6.2f} of {against} ({other:.0f}/s)", flush=True)
 
 
-async def measure(latency_ms: int, data_dir: Path) -> None:
-    async with place(latency_ms, data_dir) as ports:
+async def measure(latency_ms: int, database_url: str) -> None:
+    async with place(latency_ms, database_url) as ports:
         print(f"\nupstream latency {latency_ms} ms")
         _, page = await answer(ports["sandbox"], f"{ROOT_PATH}/AccountSet?$top=1")
         key = json.loads(page)["d"]["results"][0]["AccountId"]
@@ -181,11 +185,18 @@ async def measure(latency_ms: int, data_dir: Path) -> None:
 
 
 def main() -> None:
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--latency", type=int, nargs="*", default=[0, 80], help="upstream latencies, ms")
     for latency in parser.parse_args().latency:
         with tempfile.TemporaryDirectory(prefix="syncpoint-bench-") as folder:
-            asyncio.run(measure(latency, Path(folder)))
+            Path(folder).chmod(0o755)
+            postgres = EmbeddedPostgres.start(Path(folder))
+            try:
+                asyncio.run(measure(latency, postgres.url()))
+            finally:
+                postgres.stop()
 
 
 if __name__ == "__main__":
