@@ -134,14 +134,14 @@ def _exit_codes() -> Iterator[None]:
     except SettingsError as error:
         _end(CONFIGURATION, *error.problems)
     except StoreUnavailable as error:
-        _end(STORE_UNREACHABLE, str(error))
+        _end(STORE_UNREACHABLE, f"Postgres: {error}")
     except UpstreamFailure as error:
-        _end(UPSTREAM_UNREACHABLE, str(error))
+        _end(UPSTREAM_UNREACHABLE, f"upstream: {error}")
     except OSError as error:
         _end(FAILED, str(error))
 
 
 def _end(code: int, *problems: str) -> None:
     for problem in problems:
-        click.echo(f"syncpoint: {problem}", err=True)
+        click.echo(f"syncpoint: {' '.join(problem.split())}", err=True)
     sys.exit(code)

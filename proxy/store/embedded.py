@@ -37,6 +37,7 @@ import psycopg2
 
 SYSTEM_USER = "syncpoint"
 SYSTEM_DIR = Path("/var/lib/syncpoint")
+_SHORT_TEMP = Path("/tmp")  # noqa: S108 (the folder in it is made with 0700 and its owner is checked)
 
 _MAJOR_VERSION = "18"
 _PORT = 5432  # only part of the socket's name
@@ -122,8 +123,9 @@ class EmbeddedPostgres:
             _end(running)
             deadline = time.monotonic() + _START_TIMEOUT_S
         while True:
-            # Also here where a stale file names a process that is something else by now.
+            # Nobody is there. The files of a killed server may name a process that is another by now.
             (self._cluster / "postmaster.pid").unlink(missing_ok=True)
+            (_socket_dir(self._cluster) / f".s.PGSQL.{_PORT}.lock").unlink(missing_ok=True)
             self._started = self._launch(programs, user, configuration)
             if self._answers(psutil.Process(self._started.pid), deadline):
                 return
@@ -309,7 +311,10 @@ def _socket_dir(cluster: Path) -> Path:
     if len(path) <= _MAX_SOCKET_PATH and b"," not in path:
         return cluster
     digest = hashlib.blake2b(os.fsencode(cluster), digest_size=6).hexdigest()
-    return Path(tempfile.gettempdir()) / f"syncpoint-{digest}"
+    folder = Path(tempfile.gettempdir()) / f"syncpoint-{digest}"
+    if len(os.fsencode(folder / f".s.PGSQL.{_PORT}")) <= _MAX_SOCKET_PATH:
+        return folder
+    return _SHORT_TEMP / folder.name
 
 
 def _make_socket_dir(cluster: Path, user: pwd.struct_passwd | None) -> Path:
@@ -330,8 +335,8 @@ def _postmaster(cluster: Path) -> psutil.Process | None:
     try:
         pid = int((cluster / "postmaster.pid").read_text().splitlines()[0])
         process = psutil.Process(pid)
-        # The number may be another process's by now.
-        return process if str(cluster) in process.cmdline() and _is_alive(process) else None
+        # The number may be another process's by now; a server works in its data folder, however started.
+        return process if Path(process.cwd()) == cluster and _is_alive(process) else None
     except (OSError, ValueError, IndexError, psutil.Error):
         return None
 
