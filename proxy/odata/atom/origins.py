@@ -14,7 +14,12 @@ from proxy.odata.verbose_json.origins import PLAIN_ORIGIN
 
 _NAME = r"[A-Za-z_][\w.\-]*+"
 _ATTRIBUTE = rf"\s++(?:{_NAME}:)?+{_NAME}\s*+=\s*+(?:\"[^\"<]*+\"|'[^'<]*+')"
-_OPAQUE = r"<!--(?:[^\-]|-(?!->))*+-->|<!\[CDATA\[(?:[^\]]|\](?!\]>))*+\]\]>|<\?(?:[^?]|\?(?!>))*+\?>"
+# What is not closed runs to the end of the text: to look again behind each opening would take quadratic time.
+_OPAQUE = (
+    r"<!--(?:[^\-]|-(?!->))*+(?:-->|\Z)"
+    r"|<!\[CDATA\[(?:[^\]]|\](?!\]>))*+(?:\]\]>|\Z)"
+    r"|<\?(?:[^?]|\?(?!>))*+(?:\?>|\Z)"
+)
 _PROPERTIES = (
     rf"<(?P<properties>(?:{_NAME}:)?+properties)(?=[\s>])(?:[^<]++|{_OPAQUE}|<(?!/(?P=properties)\s*>))*+"
 )

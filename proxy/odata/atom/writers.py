@@ -196,11 +196,21 @@ def _inline(
     if target is None or value is None:
         return ""
     if isinstance(value, Mapping) and "results" in value:
-        entries = [_entry(each, target, model, "", updated, None, "<entry>") for each in value["results"]]
+        entries = [
+            _entry(each, target, model, "", updated, _shown_of(each, target), "<entry>")
+            for each in value["results"]
+        ]
         url = f"{owner['__metadata']['uri']}/{name}"
         href = url[len(_root_of(owner, entity_set)) + 1 :]
         return write_feed(entries, name, url, updated, value.get("__next"), href=href)
-    return _entry(value, target, model, "", updated, None, "<entry>")
+    return _entry(value, target, model, "", updated, _shown_of(value, target), "<entry>")
+
+
+def _shown_of(raw: Mapping[str, Any], entity_set: EntitySet) -> Sequence[str] | None:
+    """The names in an expanded entity of which a part was selected; None for a whole one."""
+    if entity_set.entity_type.properties.keys() <= raw.keys():
+        return None
+    return [name for name in raw if name != "__metadata"]
 
 
 def write_value(name: str, value: Any, declared: Property, model: Model) -> str:

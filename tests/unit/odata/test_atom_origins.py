@@ -1,5 +1,7 @@
 """Origins in Atom: rewritten in the tags and elements of Atom itself, never in what they carry."""
 
+import time
+
 import pytest
 
 from proxy.odata.atom import hold_origins, restore_origins, rewrite_origins
@@ -93,3 +95,29 @@ def test_titles_are_never_touched(text):
 def test_nothing_else_is_touched(text):
     assert hold_origins(text, ROOT) == text
     assert rewrite_origins(text, ROOT, "http://p") == text
+
+
+@pytest.mark.parametrize(
+    "opening",
+    [
+        "<![CDATA[",
+        "<!--",
+        "<?x ",
+        "<m:properties>",
+        "<m:properties><![CDATA[",
+        '<link a="b" ',
+        '<link href="',
+        "<link ",
+        "<id>",
+        "<id ",
+        '<id a="b" ',
+    ],
+)
+def test_hostile_text_takes_linear_time(opening):
+    def taken(count):
+        began = time.perf_counter()
+        hold_origins("<feed>" + opening * count, ROOT)
+        return time.perf_counter() - began
+
+    # 16 times the text: 256 times the time if it were quadratic. The floor keeps the clock's noise out.
+    assert min(taken(16_000) for _ in range(3)) < 80 * max(min(taken(1_000) for _ in range(3)), 0.0005)
