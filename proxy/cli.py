@@ -94,11 +94,16 @@ def sandbox(
     """Run a Dynamics 2011 organisation with made-up data, the same on every start."""
     import uvloop
 
+    from proxy.odata.errors import ODataError
     from proxy.sandbox import run_sandbox
 
     with _exit_codes():
         document = metadata.read_bytes() if metadata else None
-        uvloop.run(run_sandbox(listen.host, listen.port, document, rows, latency))
+        serving = run_sandbox(*listen, document, rows, latency, until_stdin_closes=until_stdin_closes)
+        try:
+            uvloop.run(serving)
+        except (ODataError, ValueError) as error:
+            _end(FAILED, f"{metadata}: {error}")
 
 
 @main.command()

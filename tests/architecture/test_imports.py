@@ -17,6 +17,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "proxy.app",
         "proxy.demo",
         "proxy.events",
+        "proxy.odata.errors",
         "proxy.reconcile.ports",
         "proxy.sandbox",
         "proxy.settings",

@@ -158,6 +158,13 @@ async def test_an_unreachable_database_is_told_with_code_4() -> None:
     assert re.fullmatch(r"syncpoint: Postgres: .*refused.*\n", errors)
 
 
+async def test_a_folder_that_cannot_hold_a_database_is_told_with_code_4() -> None:
+    arguments = ("--upstream", NOBODY, "--listen", ANY_PORT, "--services-listen", ANY_PORT)
+    code, _, errors = await run("serve", *arguments, "--data-dir", "/dev/null/x")
+    assert code == 4
+    assert re.fullmatch(r"syncpoint: Postgres: .*/dev/null/x.*\n", errors)
+
+
 async def test_an_address_in_use_is_told_with_code_1(database_url: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
@@ -196,6 +203,24 @@ async def test_the_sandbox_answers_until_it_is_told_to_stop(signal_number: int) 
     assert (code, errors) == (0, "")
 
 
+async def test_the_sandbox_ends_with_whoever_holds_its_standard_input() -> None:
+    arguments = ("--listen", ANY_PORT, "--until-stdin-closes")
+    async with running("sandbox", *arguments, stdin=asyncio.subprocess.PIPE) as command:
+        await command.says(r"(http://\S+)")
+        assert command.process.stdin is not None
+        command.process.stdin.close()
+        assert await asyncio.wait_for(command.process.wait(), TIMEOUT_S) == 0
+
+
+async def test_what_is_no_metadata_document_is_told_with_code_1(tmp_path: Path) -> None:
+    path = tmp_path / "metadata.xml"
+    path.write_text("<html/>")
+    code, output, errors = await run("sandbox", "--listen", ANY_PORT, "--metadata", str(path))
+    assert (code, output) == (1, "")
+    assert errors.startswith(f"syncpoint: {path}: ")
+    assert "Traceback" not in errors
+
+
 async def test_the_sandbox_takes_a_metadata_document_and_a_latency(tmp_path: Path) -> None:
     async with running("sandbox", "--listen", ANY_PORT, "--rows", "1") as command:
         root = (await command.says(r"(http://\S+)"))[1]
@@ -213,7 +238,6 @@ async def test_the_sandbox_takes_a_metadata_document_and_a_latency(tmp_path: Pat
     assert took >= 0.3
 
 
-@pytest.mark.slow
 @pytest.fixture
 def short_temp() -> Iterator[Path]:
     """A folder for temporary files that others can reach: started by root, Postgres is another user."""
@@ -222,6 +246,7 @@ def short_temp() -> Iterator[Path]:
         yield Path(folder)
 
 
+@pytest.mark.slow
 async def test_the_demonstration_answers_the_line_it_prints_and_leaves_nothing_behind(
     short_temp: Path,
 ) -> None:
