@@ -91,6 +91,8 @@ class Generator:
         values[self._schema.key_name(entity_set)] = self.keys(entity_set)[number]
         if "VersionNumber" in values:
             values["VersionNumber"] = self._first_version[entity_set.name] + number
+        if "ModifiedOn" in values and "CreatedOn" in values:
+            values["ModifiedOn"] = max(values["ModifiedOn"], values["CreatedOn"])
         derive(values)
         if entity_set.name == "CustomerAddressSet":
             self._own_address(number, values)
@@ -224,8 +226,6 @@ def derive(values: Values) -> None:
     for name in values:
         if name.endswith("_Base") and name.removesuffix("_Base") in values:
             values[name] = values[name.removesuffix("_Base")]
-    if values.get("ModifiedOn") is not None and values.get("CreatedOn") is not None:
-        values["ModifiedOn"] = max(values["ModifiedOn"], values["CreatedOn"])
 
 
 def _often_null(make: Maker) -> Maker:

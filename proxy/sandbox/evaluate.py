@@ -281,10 +281,16 @@ def _require_2011(expression: Expression) -> None:
             "Invalid 'where' condition. An entity member is invoking an invalid property or method.",
             position=expression.position,
         )
-    if isinstance(expression, Binary) and expression.operator not in _COMPARISONS:
-        raise ODataError(f"The operator '{expression.operator}' is not supported in a 'where' condition.")
+    if _is_arithmetic(expression):
+        raise ODataError("Invalid 'where' condition. Arithmetic is not supported.")
     for operand in operands_of(expression):
         _require_2011(operand)
+
+
+def _is_arithmetic(expression: Expression) -> bool:
+    if isinstance(expression, Unary):
+        return expression.operator == "-"
+    return isinstance(expression, Binary) and expression.operator not in _COMPARISONS
 
 
 def _require_one_group(expression: Expression, scope: Scope) -> None:
