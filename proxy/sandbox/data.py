@@ -132,7 +132,7 @@ class Generator:
             return lambda source, number: makers[number % len(makers)](source, number)
         if not targets or name in ("MasterId", "OwningTeam", "CreatedOnBehalfBy", "ModifiedOnBehalfBy"):
             return _null
-        return self._pointer_maker(name, targets[0])
+        return self._pointer_maker(name, "account" if "account" in targets else targets[0])
 
     def _pointer_maker(self, name: str, logical: str) -> Maker:
         """A lookup that holds records of one type."""
