@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 
 import proxy
 from proxy.events import Events
@@ -125,10 +126,10 @@ async def running(
         services = services_app(store, metadata, metrics)
         services_url = await _listen(stack, services, settings.services_listen, settings)
         main = web.Application(
-            middlewares=[canonical_line(events)], client_max_size=settings.limits.request_body_bytes
+            middlewares=[canonical_line(events), _all_to(handler)],
+            client_max_size=settings.limits.request_body_bytes,
         )
         main.on_response_prepare.append(drop_added_headers)
-        main.router.add_route("*", "/{path:.*}", handler.handle)
         url = await _listen(stack, main, settings.listen, settings)
         events.proxy_started(
             version=proxy.__version__,
@@ -151,6 +152,16 @@ async def serve(settings: Settings, *, ready: Callable[[str, str], None] | None 
         if ready is not None:
             ready(started.url, started.services_url)
         await stop.wait()
+
+
+def _all_to(door: Handler) -> Middleware:
+    """Gives every request to `door`: routes start with a slash, and the target of `OPTIONS *` does not."""
+
+    @web.middleware
+    async def answer(request: web.Request, handler: object) -> web.StreamResponse:
+        return await door.handle(request)
+
+    return answer
 
 
 async def _listen(stack: AsyncExitStack, app: web.Application, address: Address, settings: Settings) -> str:
