@@ -6,6 +6,7 @@ the origin in fields that name one.
 
 from __future__ import annotations
 
+import asyncio
 import re
 import socket
 import struct
@@ -26,6 +27,10 @@ from proxy.upstream.client import (
 )
 from proxy.upstream.headers import passed_headers, request_headers, rewrite_origins
 from proxy.upstream.wire import exact_head, replace_head
+
+# How long a client may leave an upload lie: it holds a connection to upstream. aiohttp's own parser makes
+# it necessary too: after a chunk that is none, it lets the reader wait until the client leaves.
+CLIENT_PATIENCE_S = 120.0
 
 _ADDED_BY_AIOHTTP = ("Server", "Date", "Content-Type")
 _SAID: web.ResponseKey[CIMultiDict[str]] = web.ResponseKey("said", CIMultiDict)
@@ -86,9 +91,9 @@ async def pass_through(
     `client_origin`: scheme, host and port that the client used; takes the place of upstream's in headers.
     `body_limit`: bytes that the request's body may have. The returned response is sent already; where
     upstream broke off, or the client left, its connection is closed. Raises UpstreamFailure while
-    nothing has been answered; HTTPRequestEntityTooLarge over the limit, HTTPBadRequest for a body that
-    does not come whole (upstream then gets a request it can see is cut, or none), HTTPNotImplemented
-    for CONNECT, which asks for a tunnel.
+    nothing has been answered; HTTPRequestEntityTooLarge over the limit, HTTPBadRequest or
+    HTTPRequestTimeout for a body that does not come whole (upstream then gets a request it can see is cut,
+    or none), HTTPNotImplemented for CONNECT, which asks for a tunnel.
     """
     target = upstream_target(request)
     headers = request_headers(request.raw_headers)
@@ -141,7 +146,11 @@ class _Upload:
         size = 0
         while True:
             try:
-                piece = await self._content.readany()
+                async with asyncio.timeout(CLIENT_PATIENCE_S):
+                    piece = await self._content.readany()
+            except TimeoutError:
+                self.error = web.HTTPRequestTimeout()
+                raise self.error from None
             except Exception as error:  # whatever it is, there is no whole body
                 self.error = web.HTTPBadRequest(text="The body of the request did not come whole.")
                 raise self.error from error

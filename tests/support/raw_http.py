@@ -7,7 +7,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
+from multidict import CIMultiDict
+
+from proxy.reconcile.ports import Request
 from proxy.upstream.client import UpstreamClient
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+PART = b"HTTP/1.1 200 OK\r\nX-A: 1\r\nContent-Length: 10\r\n\r\nhello"
 
 Answer = Callable[["RawUpstream", asyncio.StreamWriter], Awaitable[None]]
 
@@ -16,7 +22,8 @@ class RawUpstream:
     """Keeps the bytes of every request, then does what `answer` does with the connection.
 
     `whole` counts the requests that came with their whole body; `arrived` is set with each of them.
-    `closed` is set when a connection ends. `go_on` is for answers that wait.
+    `closed` is set when a connection ends. `answers_early` is written as soon as a head is there, `go_on`
+    is for answers that wait.
     """
 
     def __init__(self, answer: Answer) -> None:
@@ -28,6 +35,7 @@ class RawUpstream:
         self.closed = asyncio.Event()
         self.go_on = asyncio.Event()
         self.origin = ""
+        self.answers_early: bytes | None = None
         self._answer = answer
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -36,6 +44,8 @@ class RawUpstream:
             while True:
                 await self._keep(reader.readuntil(b"\r\n\r\n"), begin=True)
                 self.begun.set()
+                if self.answers_early is not None:
+                    writer.write(self.answers_early)
                 fields = self.requests[-1].lower()
                 if b"\r\ntransfer-encoding: chunked" in fields:
                     await self._read_chunks(reader)
@@ -88,6 +98,11 @@ def says_and_closes(reply: bytes) -> Answer:
     return answer
 
 
+async def waits(upstream: RawUpstream, writer: asyncio.StreamWriter) -> None:
+    await upstream.go_on.wait()
+    writer.write(OK)
+
+
 @asynccontextmanager
 async def listening(upstream: RawUpstream) -> AsyncIterator[RawUpstream]:
     server = await asyncio.start_server(upstream.serve, "127.0.0.1", 0)
@@ -108,3 +123,29 @@ def client_of(origin: str, **settings: float) -> UpstreamClient:
         "reply_limit_bytes": 1 << 20,
     }
     return UpstreamClient(origin, now=lambda: datetime.now(UTC), **(defaults | settings))  # type: ignore[arg-type]
+
+
+@asynccontextmanager
+async def running(answer: Answer, **settings: float) -> AsyncIterator[tuple[RawUpstream, UpstreamClient]]:
+    async with (
+        asyncio.timeout(60),
+        listening(RawUpstream(answer)) as upstream,
+        client_of(upstream.origin, **settings) as client,
+    ):
+        yield upstream, client
+        upstream.go_on.set()
+
+
+def ask(
+    method: str = "GET",
+    target: str = "/x",
+    headers: CIMultiDict[str] | None = None,
+    body: bytes = b"",
+) -> Request:
+    return Request(method, target, CIMultiDict() if headers is None else headers, body)
+
+
+async def client_has_settled() -> None:
+    """Let everything run that needs no network: a request too many would have been written by then."""
+    for _ in range(50):
+        await asyncio.sleep(0)
