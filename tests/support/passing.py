@@ -71,14 +71,15 @@ class Client:
 
 @asynccontextmanager
 async def passing(
-    answer: Answer | None,
+    answer: Answer | RawUpstream | None,
     *,
     body_limit: int | None = None,
     client_origin: str = "http://p:8010",
     **settings: float,
 ) -> AsyncIterator[Passing]:
-    """`answer` None: nobody listens at upstream."""
-    async with asyncio.timeout(60), listening(RawUpstream(answer or says(OK))) as upstream:
+    """`answer`: what upstream does, or who it is; None where nobody listens there."""
+    upstream = answer if isinstance(answer, RawUpstream) else RawUpstream(answer or says(OK))
+    async with asyncio.timeout(60), listening(upstream):
         if answer is None:
             with socket.socket() as free:
                 free.bind(("127.0.0.1", 0))
