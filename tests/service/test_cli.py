@@ -13,7 +13,7 @@ import sys
 import tempfile
 import tomllib
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -72,8 +72,12 @@ async def running(*arguments: str, stdin: int | None = None, **environment: str)
         yield Command(process)
     finally:
         if process.returncode is None:
+            process.terminate()  # first: a killed owner leaves its database server behind
+            with suppress(TimeoutError):
+                await asyncio.wait_for(process.communicate(), TIMEOUT_S)
+        if process.returncode is None:
             process.kill()
-            await process.communicate()
+            await process.wait()
 
 
 async def run(*arguments: str, **environment: str) -> tuple[int, str, str]:
