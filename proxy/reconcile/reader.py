@@ -112,6 +112,8 @@ class Reader:
         answer = await self.forward(ask, CacheStatus(fwd=fwd, detail=detail))
         if not answer.cut and answer.reply.status == 200:
             self._feeder.feed(operation, answer.reply, ask, model, number, moved)
+        elif not answer.cut and isinstance(operation, ReadEntity):
+            await self._note_absence(operation, ask, number, answer.reply)
         return answer
 
     async def _shape(self, operation: ReadEntity | ReadCollection, ask: Ask, model: Model) -> Shape | None:
@@ -166,6 +168,8 @@ class Reader:
         check = ask.own_read(f"{ask.path}?{with_select(ask.query, names)}")
         try:
             reply = await self._upstream.send(check, joinable=True)
+        except UpstreamCut:
+            return await self._forward(operation, ask, shape.model, "stale", "check-refused")
         except UpstreamFailure:
             if stale := self._stale(held, shape):
                 return stale
@@ -287,7 +291,10 @@ class Reader:
             return await self._forward(operation, ask, shape.model, "request", "no-cache")
         if not await self._sets.worth_a_check(entity_set, target):
             return await self._forward(operation, ask, shape.model, "miss", "little-held")
-        reply = await self._upstream.send(ask.own_read(target), joinable=True)
+        try:
+            reply = await self._upstream.send(ask.own_read(target), joinable=True)
+        except UpstreamCut:
+            return await self._forward(operation, ask, shape.model, "stale", "check-refused")
         try:
             around = read_json(reply)
             rows = around[1].values
