@@ -26,7 +26,7 @@ _NOT_FORWARDED = HOP_BY_HOP | _SET_ANEW
 _TUNNELLED = frozenset({"MERGE", "PUT", "DELETE"})
 # A directive up to its comma, or else whatever stands there. Possessive throughout, so that it is linear.
 _DIRECTIVE = re.compile(
-    r'\s*+([^\s,=";]++)\s*+(?:=\s*+(?:"((?:[^"\\]|\\.)*+)"|([^\s,"]*+)))?+\s*+(?:,|\Z)|[^,]*+(?:,|\Z)'
+    r'\s*+([^\s,=";]++)\s*+(?:=\s*+(?:"((?:[^"\\]|\\.)*)"|([^\s,"]*+)))?\s*+(?:,|\Z)|[^,]*+(?:,|\Z)'
 )
 
 

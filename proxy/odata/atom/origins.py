@@ -13,18 +13,18 @@ from functools import lru_cache
 from proxy.odata.verbose_json.origins import PLAIN_ORIGIN
 
 _NAME = r"[A-Za-z_][\w.\-]*+"
-_ATTRIBUTE = rf"\s++(?:{_NAME}:)?+{_NAME}\s*+=\s*+(?:\"[^\"<]*+\"|'[^'<]*+')"
+_ATTRIBUTE = rf"\s++(?:{_NAME}:)?{_NAME}\s*+=\s*+(?:\"[^\"<]*+\"|'[^'<]*+')"
 # What is not closed runs to the end of the text: to look again behind each opening would take quadratic time.
 _OPAQUE = (
-    r"<!--(?:[^\-]|-(?!->))*+(?:-->|\Z)"
-    r"|<!\[CDATA\[(?:[^\]]|\](?!\]>))*+(?:\]\]>|\Z)"
-    r"|<\?(?:[^?]|\?(?!>))*+(?:\?>|\Z)"
+    r"<!--(?:[^\-]|-(?!->))*(?:-->|\Z)"
+    r"|<!\[CDATA\[(?:[^\]]|\](?!\]>))*(?:\]\]>|\Z)"
+    r"|<\?(?:[^?]|\?(?!>))*(?:\?>|\Z)"
 )
 _PROPERTIES = (
-    rf"<(?P<properties>(?:{_NAME}:)?+properties)(?=[\s>])(?:[^<]++|{_OPAQUE}|<(?!/(?P=properties)\s*>))*+"
+    rf"<(?P<properties>(?:{_NAME}:)?properties)(?=[\s>])(?:[^<]++|{_OPAQUE}|<(?!/(?P=properties)\s*>))*"
 )
 _ROOT = re.compile(
-    rf"\ufeff?+(?:\s++|{_OPAQUE})*+<(?P<prefix>{_NAME}:)?+(?P<name>feed|entry|service|links|uri)(?=[\s/>])"
+    rf"\ufeff?+(?:\s++|{_OPAQUE})*<(?P<prefix>{_NAME}:)?(?P<name>feed|entry|service|links|uri)(?=[\s/>])"
 )
 _URL_ELEMENTS = {"feed": "id", "entry": "id", "links": "uri", "uri": "uri"}
 
@@ -65,6 +65,6 @@ def _structural(path: str, prefix: str, url_element: str) -> re.Pattern[str]:
     """Matches what to step over, or `head` and the origin behind it."""
     tags = rf"<{prefix}(?:feed|entry|service|link|content|collection)(?:{_ATTRIBUTE})*?"
     targets = rf"{tags}\s++(?:xml:base|href|src)\s*+=\s*+[\"']"
-    elements = rf"<{prefix}{url_element}(?:{_ATTRIBUTE})*+\s*+>\s*+"
+    elements = rf"<{prefix}{url_element}(?:{_ATTRIBUTE})*\s*+>\s*+"
     origin = rf"(?i:https?)://[^/\"'<>?#\s]++(?=(?i:{re.escape(path)})(?:[/?#\"'<\s]))"
     return re.compile(rf"{_OPAQUE}|{_PROPERTIES}|(?P<head>{targets}|{elements}){origin}")

@@ -17,14 +17,14 @@ PLAIN_ORIGIN = "\x01"  # in the place of `https://host`
 ESCAPED_ORIGIN = "\x02"  # in the place of `https:\/\/host`
 
 _LINK = rf'\{{{BLANK}"uri"{BLANK}:{BLANK}{STRING}{BLANK}\}}'
-_LINKS = rf"\[{BLANK}{_LINK}(?:{BLANK},{BLANK}{_LINK})*+{BLANK}\]"
+_LINKS = rf"\[{BLANK}{_LINK}(?:{BLANK},{BLANK}{_LINK})*{BLANK}\]"
 _PAIR = rf'{STRING}{BLANK}:{BLANK}(?:{STRING}|[^ \t\n\r,{{}}\[\]"]++)'
 # The documents of `$links` ([MS-ODATA] 2.2.6.3.5), which have no `__metadata` to tell them by: all there is
 # in them is the link.
 _LINK_DOCUMENT = re.compile(
     rf'\ufeff?{BLANK}(?:{_LINK}|\{{{BLANK}"d"{BLANK}:{BLANK}'
-    rf'(?:{_LINK}|{_LINKS}|\{{{BLANK}(?:"__count"{BLANK}:{BLANK}{STRING}{BLANK},{BLANK})?+'
-    rf'"results"{BLANK}:{BLANK}{_LINKS}(?:{BLANK},{BLANK}{_PAIR})*+{BLANK}\}}){BLANK}\}}){BLANK}'
+    rf'(?:{_LINK}|{_LINKS}|\{{{BLANK}(?:"__count"{BLANK}:{BLANK}{STRING}{BLANK},{BLANK})?'
+    rf'"results"{BLANK}:{BLANK}{_LINKS}(?:{BLANK},{BLANK}{_PAIR})*{BLANK}\}}){BLANK}\}}){BLANK}'
 )
 _RARE_NAMES = ('"id"', '"media_src"', '"edit_media"')
 

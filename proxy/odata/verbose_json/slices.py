@@ -19,7 +19,7 @@ from proxy.odata.errors import ODataError
 Span = tuple[int, int]
 
 BLANK = r"[ \t\n\r]*+"
-STRING = r'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
+STRING = r'"[^"\\]*+(?:\\.[^"\\]*+)*"'
 _SCALAR = r'[^ \t\n\r,{}\[\]"]++'
 # What upstream nests in an entity: complex values with their metadata, deferred and expanded entities.
 _NESTING = 8
@@ -29,7 +29,7 @@ def _nested(depth: int) -> str:
     """A pattern for an object or array that holds at most `depth` more levels of them."""
     inner = f"(?:{STRING}|{_nested(depth - 1)})" if depth else STRING
     plain = r'[^"{}\[\]]*+'
-    return rf"[{{\[]{plain}(?:{inner}{plain})*+[}}\]]"
+    return rf"[{{\[]{plain}(?:{inner}{plain})*[}}\]]"
 
 
 _VALUE = rf"(?:{STRING}|{_SCALAR}|{_nested(_NESTING)})"
@@ -250,5 +250,5 @@ def _finder(names: tuple[str, ...]) -> re.Pattern[str]:
     One match per member found is what makes this cheap: `members` makes a Python object of each.
     """
     wanted = "|".join(re.escape(json.dumps(name)) for name in names)
-    others = rf"(?:(?!(?:{wanted}){BLANK}:){STRING}{BLANK}:{BLANK}{_VALUE}{BLANK},{BLANK})*+"
+    others = rf"(?:(?!(?:{wanted}){BLANK}:){STRING}{BLANK}:{BLANK}{_VALUE}{BLANK},{BLANK})*"
     return re.compile(rf"[ \t\n\r,]*+{others}(({wanted}){BLANK}:{BLANK}{_VALUE})")

