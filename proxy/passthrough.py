@@ -100,9 +100,8 @@ async def pass_through(
     upload = _Upload(request, body_limit) if request.body_exists else None
     response = None
     try:
-        async with upstream.stream(
-            request.method, target, headers, upload.pieces() if upload else None
-        ) as reply:
+        body = upload.pieces() if upload else None
+        async with await upstream.stream(request.method, target, headers, body) as reply:
             response = _response(reply, upstream.origin, client_origin)
             await _relay(reply, response, request)
     except UpstreamFailure:
@@ -170,7 +169,7 @@ class _PassedResponse(web.StreamResponse):
 
 
 def _response(reply: StreamedReply, upstream_origin: str, client_origin: str) -> web.StreamResponse:
-    headers = passed_headers(reply.headers)
+    headers = passed_headers(reply.raw_headers)
     rewrite_origins(headers, upstream_origin, client_origin)
     response = _PassedResponse(status=reply.status, reason=reply.reason, headers=headers)
     say_as_upstream(response)

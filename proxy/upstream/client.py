@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
-from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -123,37 +122,41 @@ class UpstreamClient:
         limit. UpstreamCut whenever a status came and the body did not, for whatever reason. A joinable
         request without a body is answered together with equal ones (`flights`).
         """
-        with _recorded(request.method, request.target) as call:
+        call = _Call(request.method, request.target)
+        try:
             if joinable and not request.body:
-                (reply, size), call.shared = await self._flights.join(request)
+                (reply, call.bytes), call.shared = await self._flights.join(request)
             else:
-                reply, size = await self._exchange(request, _nothing)
-            call.status, call.bytes = reply.status, size
+                reply, call.bytes = await self._exchange(request, _nothing)
+            call.status = reply.status
             return reply
+        except BaseException as error:
+            call.failed(error)
+            raise
+        finally:
+            call.record()
 
-    @asynccontextmanager
     async def stream(
         self, method: str, target: str, headers: CIMultiDict[str], body: AsyncIterator[bytes] | None
-    ) -> AsyncIterator[StreamedReply]:
+    ) -> StreamedReply:
         """Send a request and stream its answer: nothing is decoded, nothing is held.
 
         `headers`: end-to-end ones; a Content-Length among them must be the body's, without one the body
         is sent in chunks. Where `body` raises, the connection is given up, so that upstream cannot take
-        what came for the whole. Leaving the context before the end gives it up as well. Raises
-        UpstreamFailure until there is a status; after that, reading the answer does.
+        what came for the whole. The answer is an async context manager. Raises UpstreamFailure.
         """
         headers = headers.copy()
         if body is not None and "Content-Length" not in headers:
             headers["Transfer-Encoding"] = "chunked"
-        with _recorded(method, target) as call:
+        call = _Call(method, target)
+        try:
             departure = Departure(headers, _nothing, alone=_logs_in(headers))
-            async with self._response(method, target, departure, body) as response:
-                call.status = response.status
-                reply = StreamedReply(response)
-                try:
-                    yield reply
-                finally:
-                    call.bytes, call.error = reply.size, reply.error
+            response = await self._open(method, target, departure, body)
+        except BaseException as error:
+            call.failed(error)
+            call.record()
+            raise
+        return StreamedReply(response, call)
 
     async def _exchange(self, request: Request, leaves: Callable[[], None]) -> tuple[Reply, int]:
         """The answer, and the bytes of its body on the wire."""
@@ -170,7 +173,8 @@ class UpstreamClient:
 
         departure = Departure(headers, leave, alone=_logs_in(headers))
         body = _pieces(request.body) if request.body else None
-        async with self._response(request.method, request.target, departure, body) as response:
+        response = await self._open(request.method, request.target, departure, body)
+        async with response:
             chunks: list[bytes] = []
             try:
                 await self._read(response, chunks)
@@ -206,45 +210,37 @@ class UpstreamClient:
         self._clock.observe(reply)
         return replace(reply, upstream_sent_at=self._clock.earliest(sent_at))
 
-    @asynccontextmanager
-    async def _response(
-        self,
-        method: str,
-        target: str,
-        departure: Departure,
-        body: AsyncIterator[bytes] | None,
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Status and headers are there; the body is read inside. Raises UpstreamFailure."""
+    async def _open(
+        self, method: str, target: str, departure: Departure, body: AsyncIterator[bytes] | None
+    ) -> aiohttp.ClientResponse:
+        """The response, its status and headers there, its body yet to be read. Raises UpstreamFailure."""
         try:
-            response = await self._open(method, target, departure, body)
+            if body is None:
+                response = await self._ask(method, target, departure, None)
+            else:
+                async with asyncio.timeout(None) as progress:
+                    body = self._taken_in_time(body, progress)
+                    response = await self._ask(method, target, departure, body)
         except _LOST as error:
             raise _failure(error, departure) from error
-        async with response:
-            if response.status == 101:
-                raise UpstreamBroken("upstream switched to a protocol that nobody asked for")
-            end_with_connection(response)
-            yield response
+        if response.status == 101:
+            response.close()
+            raise UpstreamBroken("upstream switched to a protocol that nobody asked for")
+        end_with_connection(response)
+        return response
 
-    async def _open(
-        self,
-        method: str,
-        target: str,
-        departure: Departure,
-        body: AsyncIterator[bytes] | None,
-    ) -> aiohttp.ClientResponse:
+    def _ask(
+        self, method: str, target: str, departure: Departure, body: AsyncIterator[bytes] | None
+    ) -> Awaitable[aiohttp.ClientResponse]:
         assert self._session is not None, "used outside its context"
-        ask = partial(
-            self._session.request,
+        return self._session.request(
             method,
             target_url(self._url, target),
             headers=departure.framing,
+            data=body,
             allow_redirects=False,
             middlewares=(departure,),
         )
-        if body is None:
-            return await ask()
-        async with asyncio.timeout(None) as progress:
-            return await ask(data=self._taken_in_time(body, progress))
 
     async def _taken_in_time(
         self, body: AsyncIterator[bytes], progress: asyncio.Timeout
@@ -267,22 +263,42 @@ def _move(progress: asyncio.Timeout, to: float | None) -> None:
 
 
 class StreamedReply:
-    """Upstream's answer while its body still comes. `headers` are all of them, as they came."""
+    """Upstream's answer while its body still comes: an async context manager.
 
-    __slots__ = ("_content", "error", "headers", "reason", "size", "status")
+    `raw_headers` are all of them, as they came. Leaving the context before the end gives up the connection.
+    """
 
-    def __init__(self, response: aiohttp.ClientResponse) -> None:
-        self.status = response.status
+    __slots__ = ("_call", "_content", "_response", "raw_headers", "reason", "status")
+
+    def __init__(self, response: aiohttp.ClientResponse, call: _Call) -> None:
+        self.status = call.status = response.status
         self.reason = response.reason or ""
-        self.headers = headers_from_wire(response.raw_headers)
-        self.size = 0
-        self.error: str | None = None
+        self.raw_headers = response.raw_headers
+        self._call = call
+        self._response = response
         self._content = response.content
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self.is_whole:
+            self._response.release()
+        else:
+            self._response.close()
+        if error is not None:
+            self._call.failed(error)
+        self._call.record()
 
     @property
     def is_waiting(self) -> bool:
         """True while nothing of the body is here that has not been read, and more must come."""
-        return self._content.total_bytes == self.size and not self._content.is_eof()
+        return self._content.total_bytes == self._call.bytes and not self._content.is_eof()
 
     @property
     def is_whole(self) -> bool:
@@ -296,35 +312,36 @@ class StreamedReply:
             chunk = await self._content.readany()
         except _LOST as error:
             failure = UpstreamTimeout if isinstance(error, TimeoutError) else UpstreamBroken
-            self.error = failure.__name__
             raise failure(f"the body did not come whole: {_describe(error)}") from error
-        self.size += len(chunk)
+        self._call.bytes += len(chunk)
         return chunk
 
 
-@contextmanager
-def _recorded(method: str, target: str) -> Iterator[_Record]:
-    call = _Record()
-    started = time.perf_counter()
-    try:
-        yield call
-    except BaseException as error:
-        call.error = call.error or type(error).__name__
+class _Call:
+    """What is recorded of one request when it ends."""
+
+    __slots__ = ("_error", "_method", "_path", "_started", "bytes", "shared", "status")
+
+    def __init__(self, method: str, target: str) -> None:
+        self._method = method
+        self._path = target.partition("?")[0]
+        self._started = time.perf_counter()
+        self._error: str | None = None
+        self.status: int | None = None
+        self.bytes = 0
+        self.shared = False
+
+    def failed(self, error: BaseException) -> None:
+        self._error = type(error).__name__
         if isinstance(error, UpstreamCut):
-            call.status, call.bytes = error.reply.status, len(error.reply.body)
-        raise
-    finally:
-        elapsed_ms = (time.perf_counter() - started) * 1000
-        path = target.partition("?")[0]
-        record(UpstreamCall(method, path, call.status, call.error, elapsed_ms, call.bytes, call.shared))
+            self.status, self.bytes = error.reply.status, len(error.reply.body)
 
-
-@dataclass(slots=True)
-class _Record:
-    status: int | None = None
-    error: str | None = None
-    bytes: int = 0
-    shared: bool = False
+    def record(self) -> None:
+        elapsed_ms = (time.perf_counter() - self._started) * 1000
+        call = UpstreamCall(
+            self._method, self._path, self.status, self._error, elapsed_ms, self.bytes, self.shared
+        )
+        record(call)
 
 
 def _nothing() -> None:

@@ -14,6 +14,7 @@ from proxy.odata.headers import HOP_BY_HOP
 RawHeaders = Sequence[tuple[bytes, bytes]]
 
 _NOT_TO_UPSTREAM = HOP_BY_HOP | {"host", "expect"}
+_NOT_BESIDE_CHUNKS = HOP_BY_HOP | {"content-length"}
 _NOT_OF_A_DECODED_BODY = HOP_BY_HOP | {"content-length", "content-encoding"}
 _NAME_ORIGINS = ("Location", "Content-Location", "Set-Cookie")
 _DOMAIN = re.compile(r";[ \t]*domain[ \t]*=[ \t]*\"?\.?([^;\"\s]*)\"?[ \t]*(?=;|$)", re.IGNORECASE)
@@ -25,8 +26,10 @@ def headers_from_wire(raw: RawHeaders) -> CIMultiDict[str]:
     Bytes that are no UTF-8 become surrogates, and those the same bytes again when written (`wire`).
     """
     return CIMultiDict(
-        (name.decode("utf-8", "surrogateescape"), value.decode("utf-8", "surrogateescape"))
-        for name, value in raw
+        [
+            (name.decode(errors="surrogateescape"), value.decode(errors="surrogateescape"))
+            for name, value in raw
+        ]
     )
 
 
@@ -39,12 +42,11 @@ def request_headers(raw: RawHeaders) -> CIMultiDict[str]:
     return _without(headers_from_wire(raw), _NOT_TO_UPSTREAM)
 
 
-def passed_headers(reply_headers: CIMultiDict[str]) -> CIMultiDict[str]:
+def passed_headers(raw: RawHeaders) -> CIMultiDict[str]:
     """The fields of an answer that go on with its body as it came."""
-    dropped = HOP_BY_HOP
-    if "Transfer-Encoding" in reply_headers:
-        dropped = dropped | {"content-length"}  # RFC 9112, 6.3: it counts for nothing then
-    return _without(reply_headers, dropped)
+    headers = headers_from_wire(raw)
+    # RFC 9112, 6.3: beside chunks a length counts for nothing.
+    return _without(headers, _NOT_BESIDE_CHUNKS if "Transfer-Encoding" in headers else HOP_BY_HOP)
 
 
 def copy_headers(reply_headers: CIMultiDict[str] | CIMultiDictProxy[str]) -> CIMultiDict[str]:
@@ -60,7 +62,7 @@ def _without(headers: CIMultiDict[str] | CIMultiDictProxy[str], dropped: frozens
     if "Connection" in headers:
         named = ",".join(headers.getall("Connection")).lower().split(",")
         dropped = dropped.union(name.strip() for name in named)
-    return CIMultiDict((name, value) for name, value in headers.items() if name.lower() not in dropped)
+    return CIMultiDict([field for field in headers.items() if field[0].lower() not in dropped])
 
 
 def rewrite_origins(headers: CIMultiDict[str], upstream_origin: str, client_origin: str) -> None:
@@ -70,7 +72,7 @@ def rewrite_origins(headers: CIMultiDict[str], upstream_origin: str, client_orig
     Set-Cookie: a Domain that fits upstream's host and not the client's would make the client refuse the
     cookie; it is left out, which makes the cookie one of the proxy's host alone (RFC 6265, 5.3).
     """
-    if headers.keys().isdisjoint(_NAME_ORIGINS):
+    if not any(name in headers for name in _NAME_ORIGINS):
         return
     fields = list(headers.items())
     headers.clear()

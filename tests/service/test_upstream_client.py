@@ -139,7 +139,7 @@ async def test_a_request_leaves_once_when_a_kept_connection_drops(method: str, a
 async def test_a_streamed_request_leaves_once_too(method: str) -> None:
     async with running(says_and_closes(b"")) as (upstream, client):
         with pytest.raises(UpstreamBroken):
-            async with client.stream(method, "/x", CIMultiDict(), None):
+            async with await client.stream(method, "/x", CIMultiDict(), None):
                 pass
     assert len(upstream.requests) == 1
 
@@ -248,7 +248,7 @@ async def test_a_connection_that_was_logged_in_is_not_used_again(
     headers = CIMultiDict({"Authorization": authorization} if authorization else {})
     async with running(says(OK)) as (upstream, client):
         await client.send(ask(headers=headers))
-        async with client.stream("GET", "/x", headers, None) as reply:
+        async with await client.stream("GET", "/x", headers, None) as reply:
             while await reply.read():
                 pass
         await client.send(ask())

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from aiohttp import web
-from raw_http import Answer, RawUpstream, client_of, listening, says
+from raw_http import Answer, RawUpstream, client_of, closed, listening, says
 
 from proxy.passthrough import drop_added_headers, pass_through, server_options
 from proxy.reconcile.ports import UpstreamFailure
@@ -35,7 +35,7 @@ class Passing:
         try:
             yield Client(reader, writer)
         finally:
-            writer.close()
+            await closed(writer)
 
     async def ask(self, request: bytes) -> tuple[bytes, bytes]:
         """Head and body of the answer, as they came."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
+from typing import Any
 
 from multidict import CIMultiDict
 
@@ -28,6 +29,7 @@ class RawUpstream:
 
     def __init__(self, answer: Answer) -> None:
         self.requests: list[bytes] = []
+        self.writers: list[asyncio.StreamWriter] = []
         self.whole = 0
         self.connections = 0
         self.begun = asyncio.Event()
@@ -103,33 +105,44 @@ async def waits(upstream: RawUpstream, writer: asyncio.StreamWriter) -> None:
     writer.write(OK)
 
 
+async def closed(*writers: asyncio.StreamWriter) -> None:
+    for writer in writers:
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+
+
 @asynccontextmanager
 async def listening(upstream: RawUpstream) -> AsyncIterator[RawUpstream]:
-    server = await asyncio.start_server(upstream.serve, "127.0.0.1", 0)
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        upstream.writers.append(writer)
+        await upstream.serve(reader, writer)
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
     upstream.origin = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     try:
         yield upstream
     finally:
         upstream.go_on.set()
         server.close()
+        await closed(*upstream.writers)
 
 
 def client_of(origin: str, **settings: float) -> UpstreamClient:
     """A client with settings that no test has to wait for, unless it says so."""
-    defaults = {
-        "connections": 4,
-        "connect_timeout_s": 20.0,
-        "read_timeout_s": 20.0,
-        "reply_limit_bytes": 1 << 20,
-    }
-    return UpstreamClient(origin, now=lambda: datetime.now(UTC), **(defaults | settings))  # type: ignore[arg-type]
+    defaults = {"connections": 4, "connect_timeout_s": 20.0, "read_timeout_s": 20.0}
+    given: Any = {"reply_limit_bytes": 1 << 20} | defaults | settings
+    return UpstreamClient(origin, now=lambda: datetime.now(UTC), **given)
 
 
 @asynccontextmanager
-async def running(answer: Answer, **settings: float) -> AsyncIterator[tuple[RawUpstream, UpstreamClient]]:
+async def running(
+    answer: Answer | RawUpstream, **settings: float
+) -> AsyncIterator[tuple[RawUpstream, UpstreamClient]]:
+    server = answer if isinstance(answer, RawUpstream) else RawUpstream(answer)
     async with (
         asyncio.timeout(60),
-        listening(RawUpstream(answer)) as upstream,
+        listening(server) as upstream,
         client_of(upstream.origin, **settings) as client,
     ):
         yield upstream, client
