@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from proxy.odata import atom, verbose_json
@@ -22,6 +22,9 @@ from proxy.sandbox.tables import Tables
 
 _MAX_EXPANSIONS = 6
 _TEXTS_PER_ROW = 12
+_ATOM_TEXTS = 100
+# Stands for the moment of rendering in Atom that is kept; no text of a record can hold it.
+_UPDATED = "\x00"
 _NO_OPTIONS = parse_query(None)
 
 
@@ -45,6 +48,7 @@ class Renderer:
         self._queries = queries
         self._clock = clock
         self._switches = switches
+        self._written: dict[Hashable, str] = {}
 
     def projection(self, entity_set: EntitySet, options: QueryOptions) -> Projection:
         """Read `$select` and `$expand` (3.2, 3.3). Raises ODataError, 400 or 403."""
@@ -169,13 +173,18 @@ class Renderer:
 
     def entry(self, entity_set: EntitySet, key: uuid.UUID, projection: Projection, roots: Roots) -> str:
         """A standalone entry."""
-        return atom.entry_from_document(
-            self._document(entity_set, key, projection, roots),
-            entity_set,
-            self._schema.model,
-            title=self._schema.title_property(entity_set.name) or "",
-            updated=self._updated(),
-            select=projection.select,
+        document = self._document(entity_set, key, projection, roots)
+        slot = (entity_set.name, document, projection.select)
+        return self._atom(
+            slot,
+            lambda: atom.entry_from_document(
+                document,
+                entity_set,
+                self._schema.model,
+                title=self._schema.title_property(entity_set.name) or "",
+                updated=_UPDATED,
+                select=projection.select,
+            ),
         )
 
     def feed(
@@ -186,24 +195,35 @@ class Renderer:
         roots: Roots,
         next_link: str | None,
     ) -> str:
-        return atom.feed_from_documents(
-            [self._document(entity_set, key, projection, roots) for key in page.keys],
-            entity_set,
-            self._schema.model,
-            title=self._schema.title_property(entity_set.name) or "",
-            updated=self._updated(),
-            select=projection.select,
-            next_link=next_link,
-            root=roots.own,
-            count=page.count,
+        documents = tuple(self._document(entity_set, key, projection, roots) for key in page.keys)
+        slot = (entity_set.name, documents, projection.select, next_link, roots.own, page.count)
+        return self._atom(
+            slot,
+            lambda: atom.feed_from_documents(
+                documents,
+                entity_set,
+                self._schema.model,
+                title=self._schema.title_property(entity_set.name) or "",
+                updated=_UPDATED,
+                select=projection.select,
+                next_link=next_link,
+                root=roots.own,
+                count=page.count,
+            ),
         )
+
+    def _atom(self, slot: Hashable, write: Callable[[], str]) -> str:
+        """What `write` gave for the same documents before, with the moment of this rendering."""
+        text = self._written.get(slot)
+        if text is None:
+            if len(self._written) >= _ATOM_TEXTS:
+                self._written.clear()
+            text = self._written[slot] = write()
+        return text.replace(_UPDATED, self._clock.now().strftime("%Y-%m-%dT%H:%M:%SZ"))
 
     def _document(self, entity_set: EntitySet, key: uuid.UUID, projection: Projection, roots: Roots) -> str:
         # Whole, because the title shows the primary attribute whether it is selected or not.
         return self.entity_json(entity_set, key, Projection(None, projection.expanded), roots)
-
-    def _updated(self) -> str:
-        return self._clock.now().strftime("%Y-%m-%dT%H:%M:%SZ")
 
     def links(self, target: EntitySet, keys: Sequence[uuid.UUID], roots: Roots) -> list[str]:
         """Entity URLs in the server's own spelling."""

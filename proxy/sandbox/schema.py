@@ -155,11 +155,15 @@ class Schema:
                 entity_set if near_many else target, target if near_many else entity_set, association
             )
         if lookup is None:
-            first = (navigation.from_role, navigation.to_role) == tuple(
-                sorted((navigation.from_role, navigation.to_role))
-            )
+            # Which end is the first is arbitrary, but both must agree on it.
             return Relationship(
-                navigation_name, entity_set, target, far_many, "links", association, first=first
+                navigation_name,
+                entity_set,
+                target,
+                far_many,
+                "links",
+                association,
+                first=navigation.from_role < navigation.to_role,
             )
         kind: Literal["lookup", "referrers"] = "lookup" if near_many else "referrers"
         return Relationship(navigation_name, entity_set, target, far_many, kind, association, lookup)

@@ -421,5 +421,22 @@ async def test_what_is_shown_is_what_is_there_now(world: Served) -> None:
     organisation.change("ContactSet", ADA, {"LastName": "Lovelace"})
     renamed = (await world.get(path)).body
     assert renamed == before.replace(b"Ada Byron", b"Ada Lovelace")
+    organisation.change("AccountSet", FIRST, {"Fax": "1"}, modified_on="keep")
+    assert (await world.get(path)).body == renamed.replace(b'"Fax":null', b'"Fax":"1"')
     organisation.remove("ContactSet", ADA)
     assert (await world.get(path)).d["PrimaryContactId"]["Id"] is None
+
+
+@pytest.mark.parametrize("path", [f"/AccountSet(guid'{FIRST}')", "/AccountSet?$select=Name,Fax"])
+async def test_atom_shows_the_moment_of_rendering_and_the_content_of_that_moment(
+    world: Served, path: str
+) -> None:
+    before = (await world.get(path, Accept="*/*")).text
+    world.sandbox.clock.advance(61)
+    later = (await world.get(path, Accept="*/*")).text
+    noon = "<updated>2016-08-25T16:00:00Z</updated>"
+    assert noon in before
+    assert later == before.replace(noon, "<updated>2016-08-25T16:01:01Z</updated>")
+    world.sandbox.organisation.change("AccountSet", FIRST, {"Fax": "1"}, modified_on="keep")
+    changed = (await world.get(path, Accept="*/*")).text
+    assert changed == later.replace('<d:Fax m:null="true" />', "<d:Fax>1</d:Fax>", 1)

@@ -393,6 +393,9 @@ def test_a_membership_is_a_row_that_only_links_can_write() -> None:
     assert organisation.keys("TeamMembershipSet") == []
     with pytest.raises(ODataError):
         organisation.disassociate(teams, team, members, world.user)
+    organisation.associate(teams, team, members, world.user)
+    organisation.remove("TeamSet", team)
+    assert organisation.keys("TeamMembershipSet") == []
 
 
 def test_links_without_a_set_of_their_own_can_be_followed_both_ways() -> None:
