@@ -35,6 +35,8 @@ from urllib.parse import quote
 import psutil
 import psycopg2
 
+from proxy.reconcile.ports import StoreUnavailable
+
 SYSTEM_USER = "syncpoint"
 SYSTEM_DIR = Path("/var/lib/syncpoint")
 _SHORT_TEMP = Path("/tmp")  # noqa: S108 (the folder in it is made with 0700 and its owner is checked)
@@ -44,11 +46,12 @@ _PORT = 5432  # only part of the socket's name
 _MAX_SOCKET_PATH = 103  # bytes; the smallest limit among the systems the wheel exists for
 _START_TIMEOUT_S = 60.0  # recovery after a crash included
 _STOP_TIMEOUT_S = 15.0
+_CONNECT_TIMEOUT_S = 5
 _POLL_S = 0.02
 _LOG_TAIL_BYTES = 2000
 
 
-class EmbeddedPostgresError(Exception):
+class EmbeddedPostgresError(StoreUnavailable):
     """The server cannot be started here; the message says what to do about it."""
 
 
@@ -105,6 +108,8 @@ class EmbeddedPostgres:
                 pass
             else:
                 _end(_postmaster(self._cluster))
+                if (folder := _socket_dir(self._cluster)) != self._cluster:
+                    shutil.rmtree(folder, ignore_errors=True)
             finally:
                 os.close(self._users_lock)
                 self._users_lock = -1
@@ -155,7 +160,7 @@ class EmbeddedPostgres:
         """Wait until the server takes connections; False when it ended, or never does."""
         while time.monotonic() < deadline:
             try:
-                connection = psycopg2.connect(self.url(), connect_timeout=5)
+                connection = psycopg2.connect(self.url(), connect_timeout=_CONNECT_TIMEOUT_S)
             except psycopg2.OperationalError:
                 if not _is_alive(process):
                     return False

@@ -136,7 +136,7 @@ class Engine:
                 async with self._connection(pool) as connection:
                     return await connection.fetch(statement, parameters)
             except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
-                if not _is_lost(error):
+                if self._closed or not _is_lost(error):
                     raise
             # Others in the pool are as old, and may be as dead.
             await pool.clear()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,7 +14,7 @@ from proxy.odata.edm import EntityKey, EntitySet
 from proxy.reconcile.ports import Fetched, Provenance, PutResult, Stored
 from proxy.reconcile.stamp import Stamp
 from proxy.store.columns import storable
-from proxy.store.engine import Connection, compiled
+from proxy.store.engine import Connection, Statement, compiled
 from proxy.store.part import Part
 from proxy.store.schema import CONFLICTS
 from proxy.store.set_table import Offered, SetTable, can_hold_key
@@ -54,10 +54,8 @@ class Entities(Part):
         if not states:
             return PutResult()
         table = await self._tables.of(entity_set)
-        offered = ordered(offer(table, state) for state in states)
-        return await self._engine.transaction(
-            lambda connection: store_states(connection, table, offered, provenance)
-        )
+        ready = storing(table, (offer(table, state) for state in states), provenance)
+        return await self._engine.transaction(lambda connection: store(connection, ready))
 
     async def touch(self, entity_set: EntitySet, fetched: Sequence[Fetched]) -> None:
         """A fetch showed just what we hold: raise fetch number, `fetched_at`, `settled`; nothing else.
@@ -69,10 +67,8 @@ class Entities(Part):
             return
         table = await self._tables.of(entity_set)
         states.sort(key=lambda state: table.key_text(state.key))
-        parameters = {"rows": table.stamp_rows(states)}
-        await self._engine.transaction(
-            lambda connection: connection.execute(table.statements.touch, parameters)
-        )
+        statement, parameters = table.statements.touch, {"rows": table.stamp_rows(states)}
+        await self._engine.transaction(lambda connection: connection.execute(statement, parameters))
 
     async def bury(
         self, entity_set: EntitySet, key: EntityKey, fetch_number: int, provenance: Provenance
@@ -88,30 +84,45 @@ class Entities(Part):
         return int(count)
 
 
-async def store_states(
-    connection: Connection,
+@dataclass(frozen=True, slots=True)
+class Storing:
+    """States on their way into a table, all made ready before a transaction begins."""
+
+    statement: Statement
+    parameters: Mapping[str, Any]
+    set_name: str
+    offered: Sequence[Offered]
+
+
+def storing(
     table: SetTable,
-    offered: Sequence[Offered],
+    states: Iterable[Offered],
     provenance: Provenance,
     *,
     own: bool = False,
     method: str | None = None,
-) -> PutResult:
-    """Store states where their rows give way, record revisions, end conflicts; `offered` is `ordered`.
+) -> Storing:
+    """`own`: the rows are named by an intent, and its writer stores them. `method`: of the write."""
+    offered = sorted(states, key=lambda state: state.key_text)
+    return Storing(
+        table.statements.put_own if own else table.statements.put,
+        {"rows": table.state_rows(offered), "method": method, **provenance_values(provenance)},
+        table.entity_set.name,
+        offered,
+    )
 
-    `own`: the rows are named by an intent, and its writer stores them. `method`: of the write.
-    """
-    statement = table.statements.put_own if own else table.statements.put
-    parameters = {"rows": table.state_rows(offered), "method": method, **provenance_values(provenance)}
-    rows = await connection.fetch(statement, parameters)
+
+async def store(connection: Connection, states: Storing) -> PutResult:
+    """Store states where their rows give way, record revisions, end conflicts."""
+    rows = await connection.fetch(states.statement, states.parameters)
+    stored = [states.offered[position] for position, _ in rows]
     # A statement of its own: it sees conflicts recorded while the first one waited for a row.
-    stored = [offered[position] for position, _ in rows]
     await connection.execute(
-        _SETTLE_CONFLICTS, {"of_set": table.entity_set.name, "keys": [state.key_text for state in stored]}
+        _SETTLE_CONFLICTS, {"of_set": states.set_name, "keys": [state.key_text for state in stored]}
     )
     return PutResult(
         frozenset(state.fetched.key for state in stored),
-        frozenset(offered[position].fetched.key for position, changed in rows if changed),
+        frozenset(states.offered[position].fetched.key for position, changed in rows if changed),
     )
 
 
@@ -132,11 +143,6 @@ def offer(table: SetTable, state: Fetched, *, always: bool = False) -> Offered:
         return Offered(state, key_text, always=always)
     absent = replace(state, values={}, stamp=Stamp(), digest=b"")
     return Offered(absent, key_text, deleted_at=state.fetched_at, always=always)
-
-
-def ordered(offered: Iterable[Offered]) -> list[Offered]:
-    """In the order in which all statements lock."""
-    return sorted(offered, key=lambda state: state.key_text)
 
 
 def absence(key: EntityKey, fetch_number: int) -> Fetched:

@@ -30,17 +30,11 @@ from proxy.reconcile.ports import (
 )
 from proxy.store.columns import storable
 from proxy.store.engine import Connection, Row, compiled
-from proxy.store.entities import (
-    absence,
-    newest,
-    offer,
-    ordered,
-    provenance_values,
-    store_states,
-)
+from proxy.store.entities import Storing, absence, newest, offer, provenance_values, store, storing
 from proxy.store.part import Part
 from proxy.store.schema import FETCH_NUMBER, INTENTS, REVISIONS
 from proxy.store.set_table import SetTable, can_hold_key
+from proxy.store.statements import Statements
 
 _BOUND = (
     "method",
@@ -105,6 +99,15 @@ class _Fate:
     state: Fetched | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Ending:
+    """What a settlement does to one table: `rows` are all that it names, with their flags."""
+
+    statements: Statements
+    rows: str
+    states: Sequence[Storing]
+
+
 class Intents(Part):
     """The part of the port that is about writes."""
 
@@ -136,13 +139,15 @@ class Intents(Part):
             "opened_at": intent.opened_at,
             **provenance_values(intent.provenance),
         }
-        by_set = _by_set(named, tables)
+        marks = [
+            (table.statements.mark, {"rows": table.key_rows(keys), "at": intent.opened_at})
+            for table, keys in _by_set(named, tables)
+        ]
 
         async def work(connection: Connection) -> tuple[int, int]:
             ((identity, number),) = await connection.fetch(_OPEN, parameters)
-            for table, keys in by_set:
-                rows = {"rows": table.key_rows(keys), "number": number, "at": intent.opened_at}
-                await connection.execute(table.statements.mark, rows)
+            for statement, rows in marks:
+                await connection.execute(statement, {**rows, "number": number})
             return identity, number
 
         identity, number = await self._engine.transaction(work)
@@ -167,18 +172,25 @@ class Intents(Part):
         other intents are open, all others by the rule of `put`; none a state older than its own.
         """
         fates = _fates(intent, settlement, self._model())
-        tables = {name: await self._tables.of(entity_set) for name, (entity_set, _) in sorted(fates.items())}
+        endings = [
+            _ending(await self._tables.of(entity_set), of_set, intent, settlement)
+            for _, (entity_set, of_set) in sorted(fates.items())
+        ]
+        closing = {"ended": settlement.outcome.value, "intent": intent.id}
+        unseen = _unseen_revision(intent, settlement.unseen)
 
         async def work(connection: Connection) -> None:
-            closing = {"ended": settlement.outcome.value, "intent": intent.id}
             if not await connection.fetch(_CLOSE, closing):
                 return
-            for name, table in tables.items():
-                await _lock(connection, table, fates[name][1])
-            if settlement.unseen is not None:
-                await _record_unseen(connection, intent, settlement.unseen)
-            for name, table in tables.items():
-                await _settle_set(connection, table, fates[name][1], intent, settlement)
+            for ending in endings:
+                await connection.fetch(ending.statements.lock, {"rows": ending.rows})
+            if unseen is not None:
+                await connection.execute(_RECORD_UNSEEN, unseen)
+            for ending in endings:
+                for states in ending.states:
+                    await store(connection, states)
+                await connection.execute(ending.statements.release, {"rows": ending.rows})
+                await connection.execute(ending.statements.forget, {"rows": ending.rows})
 
         await self._engine.transaction(work)
 
@@ -244,38 +256,26 @@ def _fates(
     return fates
 
 
-async def _lock(connection: Connection, table: SetTable, fates: Mapping[EntityKey, _Fate]) -> None:
-    keys = sorted(fates, key=table.key_text)
-    await connection.fetch(table.statements.lock, {"rows": table.key_rows(keys)})
-
-
-async def _settle_set(
-    connection: Connection,
-    table: SetTable,
-    fates: Mapping[EntityKey, _Fate],
-    intent: Intent,
-    settlement: Settlement,
-) -> None:
-    """Store the states of one set's rows, end the intent's hold on them, drop marks that held nothing."""
+def _ending(
+    table: SetTable, fates: Mapping[EntityKey, _Fate], intent: Intent, settlement: Settlement
+) -> _Ending:
     is_applied = settlement.outcome is Outcome.APPLIED and settlement.unseen is None
-    # A state that is not of the client's making must not stand in the history under its name.
-    provenance = (
-        intent.provenance if is_applied else Provenance(Source.SETTLEMENT, intent.provenance.request_id)
-    )
+    provenance = intent.provenance
+    if not is_applied:
+        # A state that is not of the client's making must not stand in the history under its name.
+        provenance = Provenance(Source.SETTLEMENT, intent.provenance.request_id)
+    states = []
     for own in (True, False):
-        states = ordered(
+        offered = [
             offer(table, fate.state, always=is_applied and _is_target(key, fate, intent, table.entity_set))
             for key, fate in fates.items()
             if fate.state is not None and fate.named is own
-        )
-        if states:
-            await store_states(connection, table, states, provenance, own=own, method=intent.method)
-    keys = list(fates)
-    rows = table.key_rows(
-        keys, named=[int(fates[key].named) for key in keys], stale=[fates[key].stale for key in keys]
-    )
-    await connection.execute(table.statements.release, {"rows": rows})
-    await connection.execute(table.statements.forget, {"rows": rows})
+        ]
+        if offered:
+            states.append(storing(table, offered, provenance, own=own, method=intent.method))
+    keys = sorted(fates, key=table.key_text)
+    named, stale = [int(fates[key].named) for key in keys], [fates[key].stale for key in keys]
+    return _Ending(table.statements, table.key_rows(keys, named=named, stale=stale), states)
 
 
 def _is_target(key: EntityKey, fate: _Fate, intent: Intent, entity_set: EntitySet) -> bool:
@@ -285,19 +285,18 @@ def _is_target(key: EntityKey, fate: _Fate, intent: Intent, entity_set: EntitySe
     return not fate.named if intent.key is None else key == intent.key
 
 
-async def _record_unseen(connection: Connection, intent: Intent, entity: Touched) -> None:
+def _unseen_revision(intent: Intent, entity: Touched | None) -> dict[str, Any] | None:
     """The state that a write made and nobody saw: by its request (rule 5)."""
-    await connection.execute(
-        _RECORD_UNSEEN,
-        {
-            "entity_set": entity.entity_set.name,
-            "entity_key": format_key(entity.key, entity.entity_set.entity_type),
-            "fetch_number": intent.fetch_number,
-            "method": intent.method,
-            "document": storable(intent.body.decode("utf-8", "replace")),
-            **provenance_values(intent.provenance),
-        },
-    )
+    if entity is None:
+        return None
+    return {
+        "entity_set": entity.entity_set.name,
+        "entity_key": format_key(entity.key, entity.entity_set.entity_type),
+        "fetch_number": intent.fetch_number,
+        "method": intent.method,
+        "document": storable(intent.body.decode("utf-8", "replace")),
+        **provenance_values(intent.provenance),
+    }
 
 
 def _intent(row: Row, model: Model) -> Intent | None:

@@ -146,31 +146,26 @@ class Statements:
         changes: dict[str, Any] = {name: upsert.excluded[name] for name in taken}
         for key in self._keys:
             del changes[key.column.name]
-        changes["previous_digest"] = self._table.c.digest
+        held, excluded = self._table.c, upsert.excluded
+        changes["previous_digest"] = held.digest
         changes["conflict"] = null()
         changes["deleted_at"] = case(
-            (
-                upsert.excluded.deleted_at.is_not(None),
-                func.coalesce(self._table.c.deleted_at, upsert.excluded.deleted_at),
-            )
+            (excluded.deleted_at.is_not(None), func.coalesce(held.deleted_at, excluded.deleted_at))
         )
         stored = (
             upsert.on_conflict_do_update(
-                index_elements=[key.column for key in self._keys],
-                set_=changes,
-                where=may_store(upsert.excluded),
+                index_elements=[key.column for key in self._keys], set_=changes, where=may_store(excluded)
             )
-            .returning(
-                *(key.column for key in self._keys), self._table.c.digest, self._table.c.previous_digest
-            )
+            # Under names of ours: Core would cut and number long ones, and look for them in vain.
+            .returning(*(key.column.label(key.name) for key in self._keys), held.digest, held.previous_digest)
             .cte("stored")
         )
         return self._recorded(offered, stored)
 
     def _recorded(self, offered: FromClause, stored: FromClause) -> Statement:
-        same = self._same_key(offered, stored)
+        same = and_(*(stored.c[key.name] == offered.c[key.name] for key in self._keys))
         changed = stored.c.digest.is_distinct_from(stored.c.previous_digest)
-        is_stored = stored.c[self._keys[0].column.name].is_not(None)
+        is_stored = stored.c[self._keys[0].name].is_not(None)
         revision = {
             "entity_set": bindparam("entity_set", self._set_name),
             "entity_key": offered.c.key_text,
@@ -317,6 +312,5 @@ class Statements:
             .render_derived(name="r", with_types=True)
         )
 
-    def _same_key(self, rows: FromClause, table: FromClause | None = None) -> ColumnElement[bool]:
-        held = self._table if table is None else table
-        return and_(*(held.c[key.column.name] == rows.c[key.name] for key in self._keys))
+    def _same_key(self, rows: FromClause) -> ColumnElement[bool]:
+        return and_(*(key.column == rows.c[key.name] for key in self._keys))

@@ -93,24 +93,36 @@ class Tables:
         self._engine = engine
         self._model = model
         self._ready: dict[str, SetTable] = {}
-        self._making: dict[str, asyncio.Lock] = {}
+        self._making: dict[str, asyncio.Task[SetTable]] = {}
 
     async def of(self, entity_set: EntitySet) -> SetTable:
         """The set's table; made, or grown to what the set's type declares, if need be.
 
         Raises StoreUnavailable.
         """
+        name = entity_set.name
+        while True:
+            table = self._ready.get(name)
+            if table is not None and table.entity_set is entity_set:
+                return table
+            # One attempt for all who wait: one after another they would add up their timeouts.
+            if name not in self._making:
+                self._making[name] = asyncio.create_task(self._make(entity_set))
+                self._making[name].add_done_callback(self._ended)
+            await asyncio.shield(self._making[name])
+
+    def _ended(self, task: asyncio.Task[SetTable]) -> None:
+        self._making = {name: making for name, making in self._making.items() if making is not task}
+        if not task.cancelled():
+            task.exception()  # whoever waits has it
+
+    async def _make(self, entity_set: EntitySet) -> SetTable:
         table = self._ready.get(entity_set.name)
-        if table is not None and table.entity_set is entity_set:
-            return table
-        async with self._making.setdefault(entity_set.name, asyncio.Lock()):
-            table = self._ready.get(entity_set.name)
-            if table is None or table.entity_set is not entity_set:
-                paths = typed_paths(entity_set.entity_type, self._model())
-                if table is not None and table.is_for(entity_set, paths):
-                    table.entity_set = entity_set  # the same document, parsed again
-                else:
-                    table = self._ready[entity_set.name] = await self._made(entity_set, paths)
+        paths = typed_paths(entity_set.entity_type, self._model())
+        if table is not None and table.is_for(entity_set, paths):
+            table.entity_set = entity_set  # the same document, parsed again
+        else:
+            table = self._ready[entity_set.name] = await self._made(entity_set, paths)
         return table
 
     async def _made(self, entity_set: EntitySet, paths: list[TypedPath]) -> SetTable:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -101,6 +102,13 @@ def an_intent(target: EntityKey | None, *touched: Touched, entity_set: EntitySet
         provenance=WRITE,
         opened_at=NOW,
     )
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for what another process is about to do."""
+    async with asyncio.timeout(20):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
 
 
 def query(url: str, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
