@@ -114,10 +114,7 @@ def test_nothing_else_is_touched(text):
     ],
 )
 def test_hostile_text_takes_linear_time(opening):
-    def taken(count):
-        began = time.perf_counter()
-        hold_origins("<feed>" + opening * count, ROOT)
-        return time.perf_counter() - began
-
-    # 16 times the text: 256 times the time if it were quadratic. The floor keeps the clock's noise out.
-    assert min(taken(16_000) for _ in range(3)) < 80 * max(min(taken(1_000) for _ in range(3)), 0.0005)
+    began = time.perf_counter()
+    hold_origins("<feed>" + opening * 16_000, ROOT)
+    # Half a minute and more when it was quadratic, hundredths of a second since.
+    assert time.perf_counter() - began < 10
