@@ -131,9 +131,13 @@ class EmbeddedPostgres:
             # Nobody is there. The files of a killed server may name a process that is another by now.
             (self._cluster / "postmaster.pid").unlink(missing_ok=True)
             (_socket_dir(self._cluster) / f".s.PGSQL.{_PORT}.lock").unlink(missing_ok=True)
-            self._started = self._launch(programs, user, configuration)
-            if self._answers(psutil.Process(self._started.pid), deadline):
+            started = self._launch(programs, user, configuration)
+            process = psutil.Process(started.pid)
+            if self._answers(process, deadline):
+                self._started = started
                 return
+            _end(process)
+            started.wait()
             # The backends of a killed server hold its shared memory until they notice.
             tail = self._log_tail()
             if "still in use" not in tail or time.monotonic() > deadline:

@@ -115,13 +115,22 @@ def test_a_killed_server_is_started_again(folder: Path) -> None:
 
 
 def test_a_server_that_hangs_is_replaced(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedded, "_START_TIMEOUT_S", 1.0)
-    monkeypatch.setattr(embedded, "_STOP_TIMEOUT_S", 0.3)
     server = EmbeddedPostgres.start(folder, configuration=FAST)
     pid = server_pid(folder)
     os.kill(pid, signal.SIGSTOP)
+
+    end, patience = embedded._end, embedded._START_TIMEOUT_S
+
+    def end_and_be_patient_again(process: psutil.Process | None) -> None:
+        end(process)
+        monkeypatch.setattr(embedded, "_START_TIMEOUT_S", patience)
+
+    monkeypatch.setattr(embedded, "_end", end_and_be_patient_again)
+    monkeypatch.setattr(embedded, "_START_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(embedded, "_STOP_TIMEOUT_S", 0.3)
     monkeypatch.setattr(embedded, "_CONNECT_TIMEOUT_S", 2)
     again = EmbeddedPostgres.start(folder, configuration=FAST)
+    monkeypatch.setattr(embedded, "_STOP_TIMEOUT_S", 15.0)
     assert server_pid(folder) != pid
     assert answers(again.url())
     again.stop()
