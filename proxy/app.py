@@ -9,7 +9,7 @@ import asyncio
 import random
 import signal
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
@@ -23,7 +23,7 @@ from proxy.handlers import Handler
 from proxy.metrics import Metrics
 from proxy.middleware import canonical_line
 from proxy.passthrough import drop_added_headers, server_options
-from proxy.reconcile.background import Background
+from proxy.reconcile.background import Background, cancelled
 from proxy.reconcile.feeder import Feeder
 from proxy.reconcile.metadata import Metadata
 from proxy.reconcile.mirror import Mirror
@@ -122,7 +122,7 @@ async def running(
         if loads:
             tasks.append(asyncio.create_task(metadata.keep_trying()))
         stack.push_async_callback(background.drain)
-        stack.push_async_callback(_cancel, tasks)
+        stack.push_async_callback(cancelled, tasks)
         services = services_app(store, metadata, metrics)
         services_url = await _listen(stack, services, settings.services_listen, settings)
         main = web.Application(
@@ -172,11 +172,3 @@ async def _listen(stack: AsyncExitStack, app: web.Application, address: Address,
     await site.start()
     _, port, *_ = runner.addresses[0]
     return f"http://{Address(address.host, port)}"
-
-
-async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
-    for task in tasks:
-        task.cancel()
-    for task in tasks:
-        with suppress(asyncio.CancelledError):
-            await task

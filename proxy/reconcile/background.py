@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Collection, Coroutine
 from typing import Any, TypeVar
 
 from proxy.reconcile.observations import Observe, TaskFailed
 
 T = TypeVar("T")
+_CANCEL_AGAIN_S = 0.1
 
 
 class Background:
@@ -39,3 +40,19 @@ class Background:
     def _report(self, task: asyncio.Task[Any]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._observe(TaskFailed(task.get_name(), error))
+
+
+async def cancelled(tasks: Collection[asyncio.Task[Any]]) -> None:
+    """Cancel tasks and wait until they have ended. Raises what one of them raised instead.
+
+    Cancelled again where it was not heeded: before Python 3.12 `asyncio.wait_for`, which the Postgres driver
+    waits with, drops a cancellation that meets its result.
+    """
+    running: Collection[asyncio.Task[Any]] = tasks
+    while running:
+        for task in running:
+            task.cancel()
+        _, running = await asyncio.wait(running, timeout=_CANCEL_AGAIN_S)
+    for task in tasks:
+        if not task.cancelled():
+            task.result()

@@ -209,7 +209,8 @@ class Engine:
     async def _open(self) -> aiopg.Pool:
         if self._pool is not None:
             return self._pool
-        return await asyncio.wait_for(asyncio.shield(self._attempt()), self._connect_timeout_s)
+        async with asyncio.timeout(self._connect_timeout_s):
+            return await asyncio.shield(self._attempt())
 
     def _attempt(self) -> asyncio.Task[aiopg.Pool]:
         """The running attempt to open. Shared: one after another, the timeouts of all would add up."""
