@@ -15,7 +15,7 @@ import re
 import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import fields
 from typing import Literal, TextIO
 
 import structlog
@@ -95,9 +95,7 @@ class Events:
             decision=decision,
             status=status,
             elapsed_ms=round(elapsed_ms, 3),
-            upstream_calls=[
-                asdict(call) | {"elapsed_ms": round(call.elapsed_ms, 3)} for call in upstream_calls
-            ],
+            upstream_calls=[_call(call) for call in upstream_calls],
             cache_status=cache_status,
         )
 
@@ -192,6 +190,12 @@ _NUMBERS: Mapping[Level, int] = {
     "warning": logging.WARNING,
     "error": logging.ERROR,
 }
+
+
+def _call(call: UpstreamCall) -> dict[str, object]:
+    shown: dict[str, object] = {name: getattr(call, name) for name in UpstreamCall.__slots__}
+    shown["elapsed_ms"] = round(call.elapsed_ms, 3)
+    return shown
 
 
 def _fields(observation: seen.Observation) -> Iterator[tuple[str, object]]:
