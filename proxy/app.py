@@ -125,10 +125,7 @@ async def running(
         stack.push_async_callback(cancelled, tasks)
         services = services_app(store, metadata, metrics)
         services_url = await _listen(stack, services, settings.services_listen, settings)
-        main = web.Application(
-            middlewares=[canonical_line(events), _all_to(handler)],
-            client_max_size=settings.limits.request_body_bytes,
-        )
+        main = web.Application(middlewares=[canonical_line(events), _all_to(handler)])
         main.on_response_prepare.append(drop_added_headers)
         url = await _listen(stack, main, settings.listen, settings)
         events.proxy_started(

@@ -13,11 +13,7 @@ from aiohttp import web
 from proxy.odata import atom, verbose_json
 from proxy.odata.media import response_format
 from proxy.reconcile.errors import NotInMirror, OutcomeUnknown, SyncConflict, WritesRefused
-from proxy.reconcile.ports import UpstreamBroken, UpstreamTimeout, UpstreamUnreachable
-
-
-class BodyTooLarge(Exception):
-    """The request's body is over the limit `limits.request_body_bytes`."""
+from proxy.reconcile.ports import UpstreamBroken, UpstreamCut, UpstreamTimeout, UpstreamUnreachable
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +27,12 @@ class Row:
     message: str | None = None
 
 
+_BROKEN = Row(
+    502,
+    "Syncpoint.UpstreamBroken",
+    "http_response_incomplete",
+    "Upstream broke off before its answer was whole.",
+)
 TABLE: Mapping[type[Exception], Row] = {
     UpstreamUnreachable: Row(
         502, "Syncpoint.UpstreamUnreachable", "destination_unavailable", "Upstream cannot be reached."
@@ -38,21 +40,26 @@ TABLE: Mapping[type[Exception], Row] = {
     UpstreamTimeout: Row(
         504, "Syncpoint.UpstreamTimeout", "connection_read_timeout", "Upstream did not answer in time."
     ),
-    UpstreamBroken: Row(
-        502,
-        "Syncpoint.UpstreamBroken",
-        "http_response_incomplete",
-        "Upstream broke off before its answer was whole.",
-    ),
+    UpstreamBroken: _BROKEN,
+    UpstreamCut: _BROKEN,
     SyncConflict: Row(409, "Syncpoint.SyncConflict", "http_request_denied"),
     NotInMirror: Row(504, "Syncpoint.NotInMirror", "http_request_denied"),
     OutcomeUnknown: Row(504, "Syncpoint.OutcomeUnknown", "http_response_incomplete"),
     WritesRefused: Row(503, "Syncpoint.WritesRefused", "proxy_internal_error"),
-    BodyTooLarge: Row(
+    web.HTTPRequestEntityTooLarge: Row(
         413,
         "Syncpoint.BodyTooLarge",
         "http_request_error",
         "The request's body is larger than this proxy takes.",
+    ),
+    web.HTTPBadRequest: Row(
+        400, "Syncpoint.BodyCut", "http_request_error", "The request's body did not come whole."
+    ),
+    web.HTTPRequestTimeout: Row(
+        408, "Syncpoint.BodyTimeout", "http_request_error", "The rest of the request's body did not come."
+    ),
+    web.HTTPNotImplemented: Row(
+        501, "Syncpoint.NoTunnel", "http_request_error", "This proxy makes no tunnels."
     ),
 }
 BUG = Row(500, "Syncpoint.Unexpected", "proxy_internal_error", "Something went wrong in the proxy.")
@@ -68,7 +75,7 @@ def error_response(error: Exception, accept: str | None) -> web.Response:
     else:
         text = atom.write_error(row.code, message)
         content_type = "application/xml;charset=utf-8"
-    return web.Response(
+    response = web.Response(
         status=row.status,
         body=text.encode(),
         headers={
@@ -78,3 +85,6 @@ def error_response(error: Exception, accept: str | None) -> web.Response:
             "Proxy-Status": f"syncpoint; error={row.proxy_error}",
         },
     )
+    if isinstance(error, web.HTTPException):
+        response.force_close()  # what is left of the request must not be taken for the next one
+    return response

@@ -22,6 +22,7 @@ from proxy.reconcile.ports import Caller, Directives, Request
 from proxy.reconcile.reader import Reader
 from proxy.reconcile.writer import Writer
 from proxy.responses import Responses
+from proxy.uploads import Upload
 from proxy.upstream.client import UpstreamClient
 from proxy.upstream.headers import request_headers
 
@@ -90,7 +91,7 @@ class Handler:
 
     async def _ask(self, request: web.Request, target: str, headers: CIMultiDict[str], origin: str) -> Ask:
         headers.popall("Content-Length", None)
-        body = self._to_upstream(await request.read(), headers)
+        body = self._to_upstream(await Upload(request, self._body_limit_bytes).whole(), headers)
         return Ask(
             request=Request(request.method, target, headers, body),
             origin=origin,

@@ -9,7 +9,7 @@ import uuid
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from proxy.errors import TABLE, BodyTooLarge, error_response
+from proxy.errors import TABLE, error_response
 from proxy.events import Events
 from proxy.upstream.calls import UpstreamCall, upstream_calls
 
@@ -55,10 +55,6 @@ def canonical_line(events: Events) -> Middleware:
 async def _rendered(request: web.Request, handler: Handler, events: Events) -> web.StreamResponse:
     try:
         return await handler(request)
-    except web.HTTPRequestEntityTooLarge:
-        return error_response(BodyTooLarge(), request.headers.get("Accept"))
-    except web.HTTPException as refusal:
-        return web.Response(status=refusal.status, text=refusal.text)
     except tuple(TABLE) as error:
         return error_response(error, request.headers.get("Accept"))
     except Exception as error:

@@ -6,11 +6,9 @@ the origin in fields that name one.
 
 from __future__ import annotations
 
-import asyncio
 import re
 import socket
 import struct
-from collections.abc import AsyncIterator
 from typing import Any
 
 from aiohttp import HttpVersion11, web
@@ -18,6 +16,7 @@ from aiohttp.http import SERVER_SOFTWARE
 from multidict import CIMultiDict
 
 from proxy.reconcile.ports import UpstreamFailure
+from proxy.uploads import Upload
 from proxy.upstream.client import (
     MAX_HEADERS,
     MAX_LINE_BYTES,
@@ -27,10 +26,6 @@ from proxy.upstream.client import (
 )
 from proxy.upstream.headers import passed_headers, request_headers, rewrite_origins
 from proxy.upstream.wire import exact_head, replace_head
-
-# How long a client may leave an upload lie: it holds a connection to upstream. aiohttp's own parser makes
-# it necessary too: after a chunk that is none, it lets the reader wait until the client leaves.
-CLIENT_PATIENCE_S = 120.0
 
 _ADDED_BY_AIOHTTP = ("Server", "Date", "Content-Type")
 _SAID: web.ResponseKey[CIMultiDict[str]] = web.ResponseKey("said", CIMultiDict)
@@ -43,8 +38,6 @@ def server_options() -> dict[str, Any]:
     Long request lines and fields (filters, Kerberos tokens); request bodies as they came, compressed
     ones too; buffers that keep a gigabyte at memory speed; no access log, because the app writes one
     line of its own. Handlers go on when their client leaves: a write that was sent on has to be settled.
-    `web.Application(client_max_size=…)` bounds what `request.read()` takes, and `body_limit` below what is
-    passed through.
     """
     return {
         "max_line_size": MAX_LINE_BYTES,
@@ -97,7 +90,7 @@ async def pass_through(
     """
     target = upstream_target(request)
     headers = request_headers(request.raw_headers)
-    upload = _Upload(request, body_limit) if request.body_exists else None
+    upload = Upload(request, body_limit) if request.body_exists else None
     response = None
     try:
         body = upload.pieces() if upload else None
@@ -129,37 +122,6 @@ def upstream_target(request: web.Request) -> str:
     if not after_authority and request.method == "OPTIONS":
         return "*"
     return after_authority if after_authority.startswith("/") else "/" + after_authority
-
-
-class _Upload:
-    """The body of a request on its way up. `error`: what the client is told where it failed."""
-
-    def __init__(self, request: web.Request, limit: int | None) -> None:
-        self._content = request.content
-        self._limit = limit
-        self.error: web.HTTPException | None = None
-        if limit is not None and (request.content_length or 0) > limit:
-            raise web.HTTPRequestEntityTooLarge(limit, request.content_length or 0)
-
-    async def pieces(self) -> AsyncIterator[bytes]:
-        size = 0
-        while True:
-            try:
-                async with asyncio.timeout(CLIENT_PATIENCE_S):
-                    piece = await self._content.readany()
-            except TimeoutError:
-                self.error = web.HTTPRequestTimeout()
-                raise self.error from None
-            except Exception as error:  # whatever it is, there is no whole body
-                self.error = web.HTTPBadRequest(text="The body of the request did not come whole.")
-                raise self.error from error
-            if not piece:
-                return
-            size += len(piece)
-            if self._limit is not None and size > self._limit:
-                self.error = web.HTTPRequestEntityTooLarge(self._limit, size)
-                raise self.error
-            yield piece
 
 
 class _PassedResponse(web.StreamResponse):

@@ -33,7 +33,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "proxy.events": {"proxy.metrics", "proxy.reconcile.observations", "proxy.upstream.calls"},
     "proxy.errors": {"proxy.odata", "proxy.reconcile"},
     "proxy.responses": {"proxy.odata", "proxy.passthrough", "proxy.reconcile", "proxy.upstream.headers"},
-    "proxy.passthrough": {"proxy.reconcile.ports", "proxy.upstream"},
+    "proxy.passthrough": {"proxy.reconcile.ports", "proxy.uploads", "proxy.upstream"},
+    "proxy.uploads": set(),
     "proxy.middleware": {"proxy.errors", "proxy.events", "proxy.upstream.calls"},
     "proxy.services": {"proxy.metrics", "proxy.reconcile"},
     "proxy.handlers": {
@@ -43,6 +44,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "proxy.passthrough",
         "proxy.reconcile",
         "proxy.responses",
+        "proxy.uploads",
         "proxy.upstream",
     },
 }
@@ -59,6 +61,7 @@ ONLY_IN: dict[str, set[str]] = {
         "proxy.responses",
         "proxy.sandbox",
         "proxy.services",
+        "proxy.uploads",
         "proxy.upstream",
     },
     "aiopg": {"proxy.store"},

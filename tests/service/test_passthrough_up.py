@@ -11,7 +11,7 @@ from aiohttp import web
 from passing import OK, Client, Passing, passing
 from raw_http import says
 
-from proxy import passthrough
+from proxy import uploads
 
 METHODS = ["GET", "PUT", "POST", "DELETE", "PATCH", "MERGE", "OPTIONS", "TRACE", "PROPFIND", "SEARCH"]
 METHODS += ["LOCK", "COPY", "MOVE", "MKCOL", "REPORT", "QUERY", "M-SEARCH"]
@@ -60,28 +60,7 @@ async def test_other_forms_of_the_target(line: bytes, passed: bytes) -> None:
     assert place.upstream.requests[0].split(b"\r\n")[0] == passed
 
 
-@pytest.mark.parametrize(
-    "method",
-    [
-        "GET",
-        "PUT",
-        "POST",
-        "DELETE",
-        "PATCH",
-        "MERGE",
-        "OPTIONS",
-        "TRACE",
-        "PROPFIND",
-        "SEARCH",
-        "LOCK",
-        "COPY",
-        "MOVE",
-        "MKCOL",
-        "REPORT",
-        "QUERY",
-        "M-SEARCH",
-    ],
-)
+@pytest.mark.parametrize("method", METHODS)
 async def test_methods_are_passed(method: str) -> None:
     async with passing(says(OK)) as place:
         head, body = await place.ask(f"{method} /a HTTP/1.1\r\nHost: p\r\n\r\n".encode())
@@ -218,7 +197,7 @@ def reset(client: Client) -> None:
 async def test_a_client_that_does_not_go_on_with_its_body(
     rest: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(passthrough, "CLIENT_PATIENCE_S", 0.2)
+    monkeypatch.setattr(uploads, "CLIENT_PATIENCE_S", 0.2)
     async with passing(says(OK)) as place, place.client() as client:
         client.writer.write(
             b"POST /a HTTP/1.1\r\nHost: p\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"
