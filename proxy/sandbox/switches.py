@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from proxy.sandbox.plugins import Plugin
+
 
 @dataclass(frozen=True, slots=True)
 class Switches:
@@ -16,8 +18,8 @@ class Switches:
     built. `deep_skip`: what happens to `$skip` beyond 5000. `put`: whether PUT empties what it does not name.
     `root`: the server's own root differs from the request's in casing only, or in scheme and host as well.
     `accept_unknown`: the status for formats it cannot write, or Atom all the same. `page_size` in records.
-    `forbidden_sets` answer 403. `set_cookie`: value of a Set-Cookie header on every reply. `language`: what
-    `$filter` and `$orderby` may say. `latency_ms`: added before every answer.
+    `forbidden_sets` answer 403. `plugins`: see `Plugin`. `set_cookie`: value of a Set-Cookie header on every
+    reply. `language`: what `$filter` and `$orderby` may say. `latency_ms`: added before every answer.
     """
 
     version_number: Literal["null", "rising"] = "null"
@@ -31,6 +33,7 @@ class Switches:
     accept_unknown: Literal[415, 406, "atom"] = 415
     page_size: int = 50
     forbidden_sets: frozenset[str] = frozenset()
+    plugins: tuple[Plugin, ...] = ()
     set_cookie: str | None = None
     language: Literal["2011", "v2"] = "2011"
     latency_ms: float = 0.0
