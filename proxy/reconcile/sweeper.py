@@ -7,18 +7,19 @@ of others are not looked for yet.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Set
+from collections.abc import Callable, Mapping, Set
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from multidict import CIMultiDict
 
 from proxy.odata.edm import EntityKey, EntitySet, Model
-from proxy.odata.operation import CreateEntity, MergeEntity, UpdateEntity
-from proxy.odata.uri import entity_path
+from proxy.odata.operation import MergeEntity, UpdateEntity
+from proxy.reconcile.creations import look_for
 from proxy.reconcile.exchange import Ask
 from proxy.reconcile.mirror import Look, Mirror
 from proxy.reconcile.observations import IntentSettled, Observe, StoreFailed, UpstreamFailed
-from proxy.reconcile.outcomes import decide_settlement, requested_changes
+from proxy.reconcile.outcomes import decide_creation, decide_settlement, requested_changes, touched_by
 from proxy.reconcile.ports import (
     Caller,
     Directives,
@@ -30,10 +31,13 @@ from proxy.reconcile.ports import (
     Touched,
     UpstreamFailure,
 )
-from proxy.reconcile.writer import read_posted
+from proxy.reconcile.writer import read_posted, touched_of
 
 _PAUSE_S = 5.0
-_OPERATIONS = {"CreateEntity": CreateEntity, "MergeEntity": MergeEntity, "UpdateEntity": UpdateEntity}
+_UPDATES: Mapping[str, type[MergeEntity | UpdateEntity]] = {
+    "MergeEntity": MergeEntity,
+    "UpdateEntity": UpdateEntity,
+}
 
 
 class Sweeper:
@@ -53,6 +57,7 @@ class Sweeper:
         self._in_flight = in_flight
         self._observe = observe
         self._now = now
+        self._ask = _background_ask(mirror)
         self.grace_s = grace_s
 
     async def run(self, model: Callable[[], Model | None]) -> None:
@@ -77,14 +82,15 @@ class Sweeper:
 
     async def _settle(self, intent: Intent, model: Model) -> None:
         entity_set = model.entity_sets.get(intent.entity_set)
+        if entity_set is None:
+            return
         age = self._now() - intent.opened_at
         limit = timedelta(seconds=self._mirror.rules.write_limit_s)
-        if entity_set is None or intent.key is None:
-            if age > limit:
-                await self._close(intent, Settlement(Outcome.UNDETERMINED, intent.fetch_number))
+        if intent.key is None:
+            await self._settle_create(intent, entity_set, model, age, limit)
             return
-        look = await self._look(entity_set, intent.key, model)
-        is_gone = look.fetched is None and self._mirror.is_gone(look.reply, _background_ask(self._mirror))
+        look = await self._mirror.fetch_key(entity_set, intent.key, model, self._ask)
+        is_gone = look.fetched is None and self._mirror.is_gone(look.reply, self._ask)
         if look.fetched is None and not is_gone:
             return
         outcome = decide_settlement(
@@ -99,12 +105,26 @@ class Sweeper:
             return
         await self._close(intent, self._settlement(intent, entity_set, look, outcome, model))
 
+    async def _settle_create(
+        self, intent: Intent, entity_set: EntitySet, model: Model, age: timedelta, limit: timedelta
+    ) -> None:
+        creations = await look_for(intent, entity_set, model, self._mirror, self._ask)
+        if creations is None:
+            return
+        outcome, made = decide_creation(creations, age, limit)
+        if outcome is None:
+            return
+        settlement = Settlement(outcome, creations.number)
+        if made is not None:
+            effects = self._mirror.sets.policy(entity_set).effects
+            stale = [*touched_of(intent, model), *touched_by(effects, made.values, model)]
+            settlement = replace(settlement, seen=[(entity_set, made)], stale=stale)
+        await self._close(intent, settlement)
+
     def _settlement(
         self, intent: Intent, entity_set: EntitySet, look: Look, outcome: Outcome, model: Model
     ) -> Settlement:
-        stale = [
-            Touched(model.entity_sets[name], key) for name, key in intent.touched if name in model.entity_sets
-        ]
+        stale = touched_of(intent, model)
         if look.fetched is None and intent.key is not None:
             return Settlement(outcome, look.number, removed=[Touched(entity_set, intent.key)], stale=stale)
         seen = [(entity_set, look.fetched)] if look.fetched else []
@@ -114,19 +134,13 @@ class Sweeper:
         await self._mirror.store.settle_intent(intent, settlement)
         self._observe(IntentSettled(intent.id, settlement.outcome.value, intent.entity_set))
 
-    async def _look(self, entity_set: EntitySet, key: EntityKey, model: Model) -> Look:
-        ask = _background_ask(self._mirror)
-        target = f"{self._mirror.root_path}/{entity_path(entity_set, key)}"
-        return await self._mirror.fetch(entity_set, key, model, ask, target)
-
     def _changes(
         self, intent: Intent, entity_set: EntitySet, key: EntityKey, model: Model
     ) -> dict[str, object] | None:
-        make = _OPERATIONS.get(intent.method)
+        make = _UPDATES.get(intent.method)
         if make is None:
             return None
-        operation = make(entity_set) if make is CreateEntity else make(entity_set, key)
-        posted = read_posted(operation, intent.body, intent.content_type, model)
+        posted = read_posted(make(entity_set, key), intent.body, intent.content_type, model)
         rules = self._mirror.rules
         leave_out = frozenset({rules.modified_property, rules.version_property})
         return None if posted is None else requested_changes(posted, None, leave_out)

@@ -8,6 +8,8 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from proxy.odata.edm import EntitySet, EntityType, Model, Property
 from proxy.reconcile.outcomes import (
+    Creations,
+    decide_creation,
     decide_settlement,
     is_reflected,
     key_from,
@@ -160,3 +162,35 @@ def test_a_write_that_asked_for_nothing_new_is_never_guessed() -> None:
             limit=timedelta(seconds=300),
         )
         assert outcome is expected
+
+
+APPLIED, REFUSED, UNDETERMINED = Outcome.APPLIED, Outcome.REFUSED, Outcome.UNDETERMINED
+MADE, OTHER, PART = state(b"1", "new"), state(b"2", "new"), state(b"3", "NEW")
+POSTED = {"Name": "new", "Description": ""}
+
+
+@pytest.mark.parametrize(
+    ("posted", "found", "rivals", "is_complete", "soon", "late"),
+    [
+        pytest.param(POSTED, [MADE], [], True, APPLIED, APPLIED, id="made"),
+        pytest.param(POSTED, [MADE, PART], [], True, APPLIED, APPLIED, id="made, beside another"),
+        pytest.param(POSTED, [], [], True, None, REFUSED, id="not made"),
+        pytest.param(POSTED, [], [], False, None, UNDETERMINED, id="not all was seen"),
+        pytest.param(POSTED, [MADE], [], False, None, UNDETERMINED, id="there may be another"),
+        pytest.param(POSTED, [MADE, OTHER], [], True, None, UNDETERMINED, id="several"),
+        pytest.param(POSTED, [PART], [], True, None, UNDETERMINED, id="something like it"),
+        pytest.param(POSTED, [MADE], [POSTED], True, None, UNDETERMINED, id="an equal rival"),
+        pytest.param(POSTED, [MADE], [{}], True, None, UNDETERMINED, id="a rival that fits all"),
+        pytest.param(POSTED, [MADE], [None], True, None, UNDETERMINED, id="a rival nobody can read"),
+        pytest.param(POSTED, [MADE], [{"Name": "x"}], True, APPLIED, APPLIED, id="another rival"),
+        pytest.param({}, [MADE], [], True, None, UNDETERMINED, id="nothing posted"),
+        pytest.param({"Name": None}, [state(b"1", "")], [], True, None, UNDETERMINED, id="nulls posted"),
+        pytest.param(None, [], [], False, None, UNDETERMINED, id="unreadable"),
+    ],
+)
+def test_decide_creation(posted, found, rivals, is_complete, soon, late) -> None:
+    creations = Creations(posted, found, rivals, is_complete, 1)
+    for age, expected in ((SOON, soon), (LATER, late)):
+        outcome, made = decide_creation(creations, age, timedelta(seconds=300))
+        assert outcome is expected
+        assert made is (MADE if expected is APPLIED else None)
