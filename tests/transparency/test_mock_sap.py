@@ -1,4 +1,4 @@
-"""Another upstream: mock-sap, somebody else's OData v2 server, unchanged, with pyodata in front.
+"""Another upstream: mock-sap, somebody else's OData v2 server, unchanged, with clients that others wrote.
 
 It indents its JSON, writes other URLs, has string keys, etags and dates for stamps, and speaks no Atom.
 Nothing in the proxy knows which upstream it has; only settings differ.
@@ -6,10 +6,14 @@ Nothing in the proxy knows which upstream it has; only settings differ.
 
 from __future__ import annotations
 
+import asyncio
+import json
 import re
+import shutil
 import threading
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -22,6 +26,7 @@ from proxy.app import Proxy, running
 from proxy.settings import Settings
 
 TIMESTAMP = re.compile('"timestamp": "[0-9.]*"')  # of an error: the server's own clock, which does not stand
+CLIENTS = Path(__file__).parents[1] / "clients"
 PATH = "/sap/opu/odata/IWBEP/GWSAMPLE_BASIC"
 
 
@@ -70,6 +75,7 @@ async def place(upstream: str, database_url: str) -> AsyncIterator[Place]:
         "upstream.service_root": upstream + PATH,
         "upstream.stamp.modified": "ChangedAt",
         "upstream.stamp.version": "none",
+        "upstream.deleted_code": "No entity with key",
         "sync.audit_share": 0.0,
     }
     loaded = Settings.load(None, settings, environment={})
@@ -160,3 +166,30 @@ async def test_pyodata_sees_the_same_direct_and_through_the_proxy(place: Place) 
     direct = await story(place, place.upstream)
     assert await story(place, place.proxy.url) == direct
     assert direct[-3:] == ["Harbour Works", "Quay Works", 404]
+
+
+async def javascript(root: str) -> list[Any]:
+    """What a client in JavaScript saw of a service."""
+    process = await asyncio.create_subprocess_exec(
+        "node",
+        "story.mjs",
+        root,
+        cwd=CLIENTS,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    output, errors = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode == 0, errors.decode()
+    return list(json.loads(output))
+
+
+@pytest.mark.skipif(
+    not ((CLIENTS / "node_modules").exists() and shutil.which("node")),
+    reason="node is not there, or `make install` found no npm",
+)
+async def test_a_client_in_javascript_sees_the_same_direct_and_through_the_proxy(place: Place) -> None:
+    direct = await javascript(place.upstream + PATH)
+    assert await javascript(place.proxy.url + PATH) == direct
+    assert direct[-2:] == ["Pier Works", direct[-1]]
+    await place.proxy.background.drain()
+    assert await place.proxy.store.open_intents() == []
