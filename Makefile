@@ -23,8 +23,8 @@ $(INSTALLED): setup.cfg pyproject.toml constraints.txt tests/clients/package-loc
 	@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer with venv found; name one: make PYTHON=/path/to/python3" >&2; exit 1; }
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || "$(PYTHON)" -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test,dev]'
-	@if command -v node >/dev/null && command -v npm >/dev/null; then npm ci --prefix tests/clients --silent; \
-		else echo "No node and npm: the tests with a client in JavaScript will be skipped"; fi
+	@command -v node >/dev/null && npm ci --prefix tests/clients --silent || \
+		echo "node or npm is missing, or npm failed: the tests with a client in JavaScript will be skipped"
 	@touch $@
 
 run: $(INSTALLED) ## Run a sandbox Dynamics with data, Postgres and the proxy until interrupted
