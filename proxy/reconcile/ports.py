@@ -14,7 +14,9 @@ from typing import Any, Protocol
 
 from multidict import CIMultiDict, CIMultiDictProxy
 
+from proxy.odata.bound import BoundExpression, BoundOrder
 from proxy.odata.edm import EntityKey, EntitySet
+from proxy.odata.relationships import Relationship
 from proxy.reconcile.stamp import Stamp
 
 
@@ -267,6 +269,49 @@ class PutResult:
     changed: frozenset[EntityKey] = frozenset()
 
 
+# Where a page ended: url-safe text, made and read by the store alone.
+SkipToken = str
+
+
+@dataclass(frozen=True, slots=True)
+class Related:
+    """The entities that a relationship leads to from one entity of `source`."""
+
+    source: EntitySet
+    key: EntityKey
+    relationship: Relationship
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A question that the mirror answers by itself.
+
+    Of the entities of the set, or those of it in `within`, the ones that `filter` is true for, in the order
+    of `orderby` and then of their keys. `skip` of them are left out, counted from `after` where that is
+    given; then `top` at most are wanted (None: all), `page` at most at once. `count`: say how many pass the
+    filter, whatever `skip`, `top` and `after` say.
+    """
+
+    entity_set: EntitySet
+    filter: BoundExpression | None = None
+    orderby: tuple[BoundOrder, ...] = ()
+    skip: int = 0
+    top: int | None = None
+    page: int = 50
+    after: SkipToken | None = None
+    count: bool = False
+    within: Related | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A page of what was asked for. `next` is set where `page` alone, not `top`, has cut it short."""
+
+    rows: Sequence[Stored]
+    total: int | None = None
+    next: SkipToken | None = None
+
+
 class Store(Protocol):
     """The mirror. Every method raises StoreUnavailable, and leaves nothing half done when it does.
 
@@ -318,6 +363,23 @@ class Store(Protocol):
 
     async def count(self, entity_set: EntitySet, *, at_most: int) -> int:
         """Entities held of the set, counting no further than `at_most`."""
+
+    async def find(self, query: Query) -> Found:
+        """A page of entities, tombstones and bare rows left out. Keys of type Edm.Guid are in the order of
+        SQL Server's uniqueidentifier.
+
+        Raises ODataError: 400 for a skip token that is none of this query's, and for an expression that
+        cannot be worked out over these values (division by zero, overflow); 501 where no set shows the pairs
+        of a relationship."""
+
+    async def count_of(self, query: Query) -> int:
+        """How many entities pass the query's filter. Raises as `find`."""
+
+    async def related(
+        self, relationship: Relationship, sources: Sequence[EntityKey], page: int
+    ) -> Mapping[EntityKey, Found]:
+        """Where a relationship leads from each of these, in the order of keys and at most `page` each; one
+        statement for all. A `next` belongs to the query `within` that source. Raises as `find`."""
 
     async def set_state(self, entity_set: EntitySet) -> SetState: ...
 

@@ -16,9 +16,9 @@ from typing import Any
 from proxy.odata.edm import EntitySet
 from proxy.odata.errors import ODataError
 from proxy.odata.expressions import Binary, Call, Expression, Literal, Logical, PropertyPath, Unary
+from proxy.odata.relationships import is_reference
 from proxy.sandbox.collation import comparable
 from proxy.sandbox.functions import FUNCTIONS, family_of
-from proxy.sandbox.schema import is_reference
 from proxy.sandbox.tables import Tables, Values
 
 Evaluator = Callable[[Values], Any]
@@ -117,7 +117,7 @@ def _navigated(path: PropertyPath, scope: Scope) -> Compiled:
     """A path through a navigation property, which must be expanded and lead to one entity (3.1)."""
     name, *rest = path.segments
     tables = scope.tables
-    relationship = tables.schema.relationship(scope.entity_set, name)
+    relationship = tables.schema.relationships.of(scope.entity_set, name)
     if relationship is None or not rest:
         raise ODataError(f"The navigation property '{name}' cannot be compared.", position=path.position)
     if name not in scope.expanded and scope.language == "2011":

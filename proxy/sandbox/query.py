@@ -169,7 +169,7 @@ class Queries:
         name, *rest = segments
         declared = entity_set.entity_type.properties.get(name)
         if declared is None:
-            relationship = schema.relationship(entity_set, name)
+            relationship = schema.relationships.of(entity_set, name)
             if relationship is None:
                 raise no_property(name, entity_set.entity_type.qualified_name)
             return self._type_of(relationship.target, tuple(rest))

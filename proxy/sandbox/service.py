@@ -136,7 +136,7 @@ class Service:
         if not resource.navigation:
             return Found(entity_set, key)
         step = resource.navigation[0]
-        relationship = self._organisation.schema.relationship(entity_set, step.name)
+        relationship = self._organisation.schema.relationships.of(entity_set, step.name)
         if relationship is None or key is None:
             raise not_found(step.name)
         self._organisation.require(entity_set, key)
@@ -152,7 +152,7 @@ class Service:
     def _links(self, resource: ResourcePath, method: str, request: Incoming, roots: Roots) -> Answer:
         step = resource.navigation[0]
         source = resource.entity_set
-        relationship = self._organisation.schema.relationship(source, step.name) if source else None
+        relationship = self._organisation.schema.relationships.of(source, step.name) if source else None
         if source is None or relationship is None or resource.key is None:
             raise not_found(step.name)
         if resource.count:

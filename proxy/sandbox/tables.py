@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from proxy.odata.edm import EntitySet
+from proxy.odata.relationships import Relationship, is_reference, logical_name
 from proxy.sandbox.collation import guid_order
 from proxy.sandbox.data import FIRST_LIVE_VERSION, Generator
-from proxy.sandbox.schema import Relationship, Schema, is_reference, logical_name
+from proxy.sandbox.schema import Schema
 from proxy.sandbox.switches import Switches
 
 Values = dict[str, Any]
@@ -183,8 +184,7 @@ class Tables:
         return index
 
     def _linked(self, key: uuid.UUID, relationship: Relationship) -> Iterator[uuid.UUID]:
-        names = (relationship.source.name, relationship.target.name)
-        intersect = self.schema.intersect(relationship.association, *names)
+        intersect = relationship.intersect
         if intersect is not None:
             for row in self.rows(intersect.entity_set.name).values():
                 if row.values[intersect.first] == key:
@@ -200,8 +200,7 @@ class Tables:
         """Keep a pair of a many-to-many relationship; `row_key` is for its row, where a set shows it."""
         if other in self._linked(key, relationship):
             return
-        names = (relationship.source.name, relationship.target.name)
-        intersect = self.schema.intersect(relationship.association, *names)
+        intersect = relationship.intersect
         if intersect is None:
             pair = (key, other) if relationship.first else (other, key)
             self._pairs.setdefault(relationship.association, {})[pair] = None
@@ -215,8 +214,7 @@ class Tables:
         self.put(intersect.entity_set.name, row_key, values)
 
     def unlink(self, key: uuid.UUID, relationship: Relationship, other: uuid.UUID) -> bool:
-        names = (relationship.source.name, relationship.target.name)
-        intersect = self.schema.intersect(relationship.association, *names)
+        intersect = relationship.intersect
         if intersect is None:
             pair = (key, other) if relationship.first else (other, key)
             removed = pair in self._pairs.get(relationship.association, {})
