@@ -13,6 +13,7 @@ read raises ODataError and nothing else.
     projection        $select and $expand as a tree
     media             which format an Accept header will get
     operation         a request's bytes -> an Operation; the way in for whoever serves requests
+    reading           a GET of anything the standard can address, for whoever answers it by itself
     verbose_json      entities, collections, links and errors as verbose JSON
     atom              the same as Atom
 """
