@@ -9,11 +9,11 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 from proxy.middleware import ENTITY_SET, OPERATION, REQUEST_ID
-from proxy.odata import atom, verbose_json
 from proxy.odata.edm import Model
 from proxy.odata.headers import parse_cache_control
-from proxy.odata.media import is_atom, is_json, response_format
+from proxy.odata.media import response_format
 from proxy.odata.operation import Forwarded, Opaque, ReadCollection, ReadEntity, parse_operation
+from proxy.odata.origins import rewrite_origins
 from proxy.odata.uri import split_target
 from proxy.passthrough import pass_through, upstream_target
 from proxy.reconcile.exchange import Answer, Ask, CacheStatus, Relayed
@@ -102,19 +102,9 @@ class Handler:
 
     def _to_upstream(self, body: bytes, headers: CIMultiDict[str]) -> bytes:
         """The client's body, with upstream's origin where it names the proxy's (rule 12)."""
-        content_type = headers.get("Content-Type")
         if not body or "Content-Encoding" in headers:
             return body
-        if is_json(content_type):
-            rewrite = verbose_json.rewrite_origins
-        elif is_atom(content_type) or (content_type or "").lower().startswith("application/xml"):
-            rewrite = atom.rewrite_origins
-        else:
-            return body
-        try:
-            return rewrite(body.decode(), self._root_path, self._upstream_origin).encode()
-        except UnicodeDecodeError:
-            return body
+        return rewrite_origins(body, headers.get("Content-Type"), self._root_path, self._upstream_origin)
 
 
 def _is_streamed(operation: object, method: str, target: str) -> bool:
