@@ -9,6 +9,7 @@ from proxy.odata.errors import ODataError
 from proxy.odata.query_options import parse_query
 from proxy.odata.uri import ResourcePath, parse_resource_path, split_target
 from proxy.sandbox import faultcodes
+from proxy.sandbox.batch import Batches
 from proxy.sandbox.messages import (
     JSON,
     XML,
@@ -55,6 +56,7 @@ class Service:
         self._own_path = _VIRTUAL_DIRECTORY.sub("/xrmservices/", self._root_path)
         self._reads = Reads(organisation, queries, renderer, switches)
         self._writes = Writes(organisation, renderer, switches)
+        self._batches = Batches(self._answer, organisation.tables)
 
     def covers(self, target: str) -> bool:
         """Whether a raw target lies at or below the service root, whose case does not matter (2.1)."""
@@ -111,9 +113,9 @@ class Service:
     def _special(self, resource: ResourcePath, method: str, request: Incoming, roots: Roots) -> Answer:
         """The service document, `$metadata`, and what is not served."""
         if resource.special == "batch":
-            if self._switches.batch == "serve":
-                raise ODataError("Batch requests are not built into the sandbox.", status=501)
-            raise not_found("$batch")
+            if self._switches.batch == "refuse":
+                raise not_found("$batch")
+            return self._batches.answer(request, roots)
         if resource.special == "function":
             raise ODataError("Service operations are not served.", status=501)
         if method != "GET":
