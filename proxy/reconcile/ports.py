@@ -184,9 +184,9 @@ class Touched:
 class NewIntent:
     """The durable mark that a write is about to be sent.
 
-    `target` is None for a create, whose key upstream makes. `touched` are the other entities that the
-    write is known to change. `body` is what the client posted, `before` the digest of the target's state
-    seen just before (None: not known or not existing).
+    `target` is None for a create, whose key upstream makes, and for a batch, whose writes all stand in
+    `touched`, with the entities that the write is known to change beside its target. `body` is what the
+    client posted, `before` the digest of the target's state seen just before (None: not known or none).
     """
 
     method: str
@@ -223,7 +223,9 @@ class Settlement:
 
     `seen`: the states read back after the write, the target's and others'. `removed`: entities that the
     write deleted, with the fetch number of the evidence. `stale`: entities to be fetched rather than
-    checked next time. `unseen`: what the write posted, where its own state was never seen (rule 5).
+    checked next time. `written`: of those seen and removed the ones that the client's request changed, where
+    the intent does not name it as its target. `unseen`: entities whose state as the write made it was never
+    seen (rule 5).
     """
 
     outcome: Outcome
@@ -231,7 +233,8 @@ class Settlement:
     seen: Sequence[tuple[EntitySet, Fetched]] = ()
     removed: Sequence[Touched] = ()
     stale: Sequence[Touched] = ()
-    unseen: Touched | None = None
+    written: Sequence[Touched] = ()
+    unseen: Sequence[Touched] = ()
 
 
 @dataclass(frozen=True, slots=True)

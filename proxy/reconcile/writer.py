@@ -219,7 +219,8 @@ class Writer:
                 look.number,
                 seen=[(entity_set, look.fetched)],
                 stale=stale,
-                unseen=Touched(entity_set, look.fetched.key) if unseen else None,
+                written=[Touched(entity_set, look.fetched.key)],
+                unseen=[Touched(entity_set, look.fetched.key)] if unseen else [],
             )
         if not await self._settle(intent, settlement):
             return False
