@@ -5,6 +5,7 @@ Types are names of primitive types, or "null" for what is null whatever the row.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -114,3 +115,23 @@ class BoundOrder:
 
     expression: BoundExpression
     descending: bool = False
+
+
+def paths_in(expression: BoundExpression) -> Iterator[Path]:
+    """All paths of an expression, as often as they occur."""
+    match expression:
+        case Path():
+            yield expression
+        case Arithmetic(left=left, right=right) | Comparison(left=left, right=right):
+            yield from paths_in(left)
+            yield from paths_in(right)
+        case (
+            Negation(operand=operand)
+            | IsNull(operand=operand)
+            | OneOf(operand=operand)
+            | Not(operand=operand)
+        ):
+            yield from paths_in(operand)
+        case Junction(operands=operands) | Invocation(arguments=operands):
+            for operand in operands:
+                yield from paths_in(operand)
