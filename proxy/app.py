@@ -24,10 +24,12 @@ from proxy.metrics import Metrics
 from proxy.middleware import canonical_line
 from proxy.passthrough import drop_added_headers, server_options
 from proxy.reconcile.background import Background
+from proxy.reconcile.batch_writer import BatchWriter
 from proxy.reconcile.feeder import Feeder
 from proxy.reconcile.metadata import Metadata
 from proxy.reconcile.mirror import Mirror
 from proxy.reconcile.reader import Reader
+from proxy.reconcile.sending import Sender
 from proxy.reconcile.sets import Sets
 from proxy.reconcile.sweeper import Sweeper
 from proxy.reconcile.writer import Writer
@@ -100,15 +102,18 @@ async def running(
         background = Background(events.observe)
         sets = Sets(store, settings.policies(), events.observe)
         mirror = Mirror(store, upstream, sets, rules, root_path, events.observe)
-        feeder = Feeder(mirror, upstream, background, events.observe)
+        feeder = Feeder(mirror, background, events.observe)
         reader = Reader(mirror, upstream, feeder, events.observe, now, draw)
-        writer = Writer(mirror, upstream, feeder, background, events.observe, now)
+        sender = Sender(mirror, upstream, events.observe)
+        writer = Writer(mirror, upstream, sender, feeder, background, now)
+        batch_writer = BatchWriter(mirror, sender, reader, feeder, background, events.observe, now)
         metadata = Metadata(store, upstream, root_path, store.use_model, events.observe)
         grace_s = settings.upstream.read_timeout_s + settings.upstream.connect_timeout_s
-        sweeper = Sweeper(mirror, writer.in_flight, events.observe, now, grace_s=grace_s)
+        sweeper = Sweeper(mirror, sender.in_flight, events.observe, now, grace_s=grace_s)
         handler = Handler(
             reader,
             writer,
+            batch_writer,
             metadata,
             upstream,
             Responses(root_path, upstream_origin),
@@ -138,7 +143,7 @@ async def running(
             service_root=settings.upstream.service_root,
         )
         yield Proxy(url, services_url, store, metadata, background, sweeper, metrics)
-        events.proxy_stopping(requests_in_flight=len(writer.in_flight))
+        events.proxy_stopping(requests_in_flight=len(sender.in_flight))
     events.proxy_stopped()
 
 

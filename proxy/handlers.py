@@ -12,10 +12,11 @@ from proxy.middleware import ENTITY_SET, OPERATION, REQUEST_ID
 from proxy.odata.edm import Model
 from proxy.odata.headers import parse_cache_control
 from proxy.odata.media import response_format
-from proxy.odata.operation import Forwarded, Opaque, ReadCollection, ReadEntity, parse_operation
+from proxy.odata.operation import Forwarded, Opaque, ReadCollection, ReadEntity, SendBatch, parse_operation
 from proxy.odata.origins import rewrite_origins
 from proxy.odata.uri import split_target
 from proxy.passthrough import pass_through, upstream_target
+from proxy.reconcile.batch_writer import BatchWriter
 from proxy.reconcile.exchange import Answer, Ask, CacheStatus, Relayed
 from proxy.reconcile.metadata import Metadata
 from proxy.reconcile.ports import Caller, Directives, Request
@@ -37,6 +38,7 @@ class Handler:
         self,
         reader: Reader,
         writer: Writer,
+        batch_writer: BatchWriter,
         metadata: Metadata,
         upstream: UpstreamClient,
         responses: Responses,
@@ -48,6 +50,7 @@ class Handler:
     ) -> None:
         self._reader = reader
         self._writer = writer
+        self._batch_writer = batch_writer
         self._metadata = metadata
         self._upstream = upstream
         self._responses = responses
@@ -78,6 +81,8 @@ class Handler:
                 answer = await self._reader.forward(ask, CacheStatus(fwd="bypass", detail="conditional"))
             case ReadEntity() | ReadCollection():
                 answer = await self._reader.read(operation, ask, model)
+            case SendBatch():
+                answer = await self._batch_writer.send(ask, model)
             case _:
                 answer = await self._writer.write(operation, ask, model)
         return await self._responses.respond(request, answer, origin)
@@ -108,9 +113,9 @@ class Handler:
 
 
 def _is_streamed(operation: object, method: str, target: str) -> bool:
-    """Replies that may be long and name no origin, and batches, which are not read yet."""
+    """Replies that may be long and name no origin."""
     path = split_target(target)[0]
-    return isinstance(operation, Forwarded) and (path.endswith(("/$value", "/$batch")) or method == "HEAD")
+    return isinstance(operation, Forwarded) and (path.endswith("/$value") or method == "HEAD")
 
 
 def _caller(request: web.Request, headers: CIMultiDict[str]) -> Caller:

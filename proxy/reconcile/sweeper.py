@@ -7,7 +7,7 @@ of others are not looked for yet.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Set
+from collections.abc import Callable, Sequence, Set
 from datetime import datetime, timedelta
 
 from multidict import CIMultiDict
@@ -15,10 +15,11 @@ from multidict import CIMultiDict
 from proxy.odata.edm import EntityKey, EntitySet, Model
 from proxy.odata.operation import CreateEntity, MergeEntity, UpdateEntity
 from proxy.odata.uri import entity_path
+from proxy.reconcile.batches import METHOD, Intended, intended_by, read_batch
 from proxy.reconcile.exchange import Ask
 from proxy.reconcile.mirror import Look, Mirror
 from proxy.reconcile.observations import IntentSettled, Observe, StoreFailed, UpstreamFailed
-from proxy.reconcile.outcomes import decide_settlement, requested_changes
+from proxy.reconcile.outcomes import decide_settlement, read_posted, requested_changes
 from proxy.reconcile.ports import (
     Caller,
     Directives,
@@ -30,7 +31,6 @@ from proxy.reconcile.ports import (
     Touched,
     UpstreamFailure,
 )
-from proxy.reconcile.writer import read_posted
 
 _PAUSE_S = 5.0
 _OPERATIONS = {"CreateEntity": CreateEntity, "MergeEntity": MergeEntity, "UpdateEntity": UpdateEntity}
@@ -68,7 +68,11 @@ class Sweeper:
         try:
             for intent in await self._mirror.store.open_intents():
                 is_abandoned = self._now() - intent.opened_at >= timedelta(seconds=self.grace_s)
-                if intent.id not in self._in_flight and is_abandoned:
+                is_known = {
+                    intent.entity_set,
+                    *(name for name, _ in intent.touched),
+                } <= model.entity_sets.keys()
+                if intent.id not in self._in_flight and is_abandoned and is_known:
                     await self._settle(intent, model)
         except StoreUnavailable as error:
             self._observe(StoreFailed("sweep", str(error)))
@@ -76,39 +80,59 @@ class Sweeper:
             self._observe(UpstreamFailed("sweep", type(error).__name__))
 
     async def _settle(self, intent: Intent, model: Model) -> None:
-        entity_set = model.entity_sets.get(intent.entity_set)
+        """Read back all that the intent names; settle it once every write of it is certain, or late."""
         age = self._now() - intent.opened_at
         limit = timedelta(seconds=self._mirror.rules.write_limit_s)
-        if entity_set is None or intent.key is None:
-            if age > limit:
-                await self._close(intent, Settlement(Outcome.UNDETERMINED, intent.fetch_number))
+        intended = self._intended(intent, model)
+        if any(one.key is None for one in intended) and age <= limit:
             return
-        look = await self._look(entity_set, intent.key, model)
-        is_gone = look.fetched is None and self._mirror.is_gone(look.reply, _background_ask(self._mirror))
-        if look.fetched is None and not is_gone:
-            return
-        outcome = decide_settlement(
-            deletes=intent.method == "DeleteEntity",
-            before=intent.before,
-            changes=self._changes(intent, entity_set, intent.key, model),
-            seen=look.fetched,
-            age=age,
-            limit=limit,
-        )
-        if outcome is None:
-            return
-        await self._close(intent, self._settlement(intent, entity_set, look, outcome, model))
+        outcomes: list[Outcome] = []
+        looks: list[tuple[Intended, Look, Outcome]] = []
+        for one in intended:
+            if one.key is None:
+                outcomes.append(Outcome.UNDETERMINED)
+                continue
+            look = await self._look(one.entity_set, one.key, model)
+            if look.fetched is None and not self._mirror.is_gone(look.reply, _background_ask(self._mirror)):
+                return
+            outcome = decide_settlement(
+                deletes=one.deletes,
+                before=await self._before(intent, one.entity_set, one.key),
+                changes=self._changes(one),
+                seen=look.fetched,
+                age=age,
+                limit=limit,
+            )
+            if outcome is None:
+                return
+            outcomes.append(outcome)
+            looks.append((one, look, outcome))
+        await self._close(intent, _settlement(intent, looks, outcomes, model))
 
-    def _settlement(
-        self, intent: Intent, entity_set: EntitySet, look: Look, outcome: Outcome, model: Model
-    ) -> Settlement:
-        stale = [
-            Touched(model.entity_sets[name], key) for name, key in intent.touched if name in model.entity_sets
-        ]
-        if look.fetched is None and intent.key is not None:
-            return Settlement(outcome, look.number, removed=[Touched(entity_set, intent.key)], stale=stale)
-        seen = [(entity_set, look.fetched)] if look.fetched else []
-        return Settlement(outcome, look.number, seen=seen, stale=stale)
+    def _intended(self, intent: Intent, model: Model) -> list[Intended]:
+        """What the intent's writes ask for, the whole of a batch's or its one."""
+        entity_set = model.entity_sets[intent.entity_set]
+        if intent.method == METHOD:
+            batch = read_batch(intent.body, intent.content_type, self._mirror.root_path, model)
+            return intended_by(batch.writes, model)
+        make = _OPERATIONS.get(intent.method)
+        posted = None
+        if make is not None:
+            operation = make(entity_set) if make is CreateEntity else make(entity_set, intent.key)
+            posted = read_posted(operation, intent.body, intent.content_type, model)
+        return [Intended(entity_set, intent.key, intent.method == "DeleteEntity", posted)]
+
+    async def _before(self, intent: Intent, entity_set: EntitySet, key: EntityKey) -> bytes | None:
+        """The digest of the state before the write: for a batch's, what its pre-read left in the row."""
+        if intent.method != METHOD:
+            return intent.before
+        held = (await self._mirror.store.get(entity_set, [key])).get(key)
+        return held.digest if held is not None and held.document is not None else None
+
+    def _changes(self, one: Intended) -> dict[str, object] | None:
+        rules = self._mirror.rules
+        leave_out = frozenset({rules.modified_property, rules.version_property})
+        return None if one.posted is None else requested_changes(one.posted, None, leave_out)
 
     async def _close(self, intent: Intent, settlement: Settlement) -> None:
         await self._mirror.store.settle_intent(intent, settlement)
@@ -119,17 +143,34 @@ class Sweeper:
         target = f"{self._mirror.root_path}/{entity_path(entity_set, key)}"
         return await self._mirror.fetch(entity_set, key, model, ask, target)
 
-    def _changes(
-        self, intent: Intent, entity_set: EntitySet, key: EntityKey, model: Model
-    ) -> dict[str, object] | None:
-        make = _OPERATIONS.get(intent.method)
-        if make is None:
-            return None
-        operation = make(entity_set) if make is CreateEntity else make(entity_set, key)
-        posted = read_posted(operation, intent.body, intent.content_type, model)
-        rules = self._mirror.rules
-        leave_out = frozenset({rules.modified_property, rules.version_property})
-        return None if posted is None else requested_changes(posted, None, leave_out)
+
+def _settlement(
+    intent: Intent,
+    looks: Sequence[tuple[Intended, Look, Outcome]],
+    outcomes: Sequence[Outcome],
+    model: Model,
+) -> Settlement:
+    """One undetermined write makes the intent so, one that was applied else makes it applied."""
+    seen, removed, written = [], [], []
+    for one, look, outcome in looks:
+        if one.key is None:
+            continue
+        entity = Touched(one.entity_set, one.key)
+        if look.fetched is not None:
+            seen.append((one.entity_set, look.fetched))
+        else:
+            removed.append(entity)
+        if outcome is Outcome.APPLIED:
+            written.append(entity)
+    ranked = (Outcome.UNDETERMINED, Outcome.APPLIED, Outcome.REFUSED)
+    return Settlement(
+        next((outcome for outcome in ranked if outcome in outcomes), Outcome.UNDETERMINED),
+        min((look.number for _, look, _ in looks), default=intent.fetch_number),
+        seen=seen,
+        removed=removed,
+        stale=[Touched(model.entity_sets[name], key) for name, key in intent.touched],
+        written=written,
+    )
 
 
 def _background_ask(mirror: Mirror) -> Ask:

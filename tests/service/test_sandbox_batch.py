@@ -7,12 +7,10 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from multidict import CIMultiDict
+from batching import MIXED, Replies, changeset, part, replies, told, written
 from sandboxing import Served, served
 
-from proxy.odata.batch import ChangeSet, RequestPart, ResponsePart, read_responses, write_batch
-
-MIXED = "multipart/mixed; boundary=b"
+from proxy.odata.batch import ChangeSet, ResponsePart
 
 
 @pytest.fixture
@@ -21,34 +19,8 @@ async def service() -> AsyncIterator[Served]:
         yield made
 
 
-def part(
-    method: str, target: str, body: Any = None, content_id: str | None = None, **named: str
-) -> RequestPart:
-    headers = CIMultiDict({"Accept": "application/json"} | {k.replace("_", "-"): v for k, v in named.items()})
-    if body is not None:
-        headers["Content-Type"] = "application/json"
-    return RequestPart(
-        method, target, headers, b"" if body is None else json.dumps(body).encode(), content_id
-    )
-
-
-def changeset(*parts: RequestPart) -> ChangeSet[RequestPart]:
-    return ChangeSet(parts)
-
-
-async def batch(
-    service: Served, *parts: RequestPart | ChangeSet[RequestPart]
-) -> list[ResponsePart | ChangeSet[ResponsePart]]:
-    reply = await service.send("POST", "/$batch", write_batch(parts, "b"), Content_Type=MIXED)
-    assert reply.status == 202
-    return read_responses(reply.body, reply.headers["Content-Type"])
-
-
-def told(replies: list[ResponsePart | ChangeSet[ResponsePart]]) -> list[Any]:
-    return [
-        [inner.status for inner in reply.parts] if isinstance(reply, ChangeSet) else reply.status
-        for reply in replies
-    ]
+async def batch(service: Served, *parts: Any) -> Replies:
+    return replies(await service.send("POST", "/$batch", written(*parts), Content_Type=MIXED))
 
 
 def entity(service: Served, number: int = 0) -> str:
@@ -57,18 +29,18 @@ def entity(service: Served, number: int = 0) -> str:
 
 async def test_reads_and_a_changeset_are_answered_in_their_order(service: Served) -> None:
     path = entity(service)
-    replies = await batch(
+    found = await batch(
         service,
         part("GET", f"{service.root}/{path}"),
         changeset(part("MERGE", path, {"Name": "Ü"}), part("POST", "AccountSet", {"Name": "New"}, "7")),
         part("GET", f"/XRMServices/2011/OrganizationData.svc/{path}?$select=Name"),
         part("GET", "NothingSet"),
     )
-    assert told(replies) == [200, [204, 201], 200, 404]
-    assert isinstance(replies[1], ChangeSet)
-    assert replies[1].parts[1].content_id == "7"
-    assert isinstance(replies[2], ResponsePart)
-    assert json.loads(replies[2].body)["d"]["Name"] == "Ü"
+    assert told(found) == [200, [204, 201], 200, 404]
+    assert isinstance(found[1], ChangeSet)
+    assert found[1].parts[1].content_id == "7"
+    assert isinstance(found[2], ResponsePart)
+    assert json.loads(found[2].body)["d"]["Name"] == "Ü"
     assert (await service.get(f"/{path}")).d["Name"] == "Ü"
 
 
@@ -92,7 +64,7 @@ async def test_a_changeset_that_fails_leaves_nothing_behind(service: Served) -> 
     paths = [f"/{first}", f"/{second}", "/AccountSet", "/ContactSet", "/CustomerAddressSet"]
     before = [(await service.get(path)).body for path in paths]
     service.sandbox.journal.clear()
-    replies = await batch(
+    found = await batch(
         service,
         changeset(
             part("DELETE", contact),
@@ -104,9 +76,9 @@ async def test_a_changeset_that_fails_leaves_nothing_behind(service: Served) -> 
         ),
         part("GET", first),
     )
-    assert told(replies) == [400, 200]
-    assert isinstance(replies[0], ResponsePart)
-    assert replies[0].content_id == "5"
+    assert told(found) == [400, 200]
+    assert isinstance(found[0], ResponsePart)
+    assert found[0].content_id == "5"
     assert [(await service.get(path)).body for path in paths] == before
     entry = service.sandbox.journal[0]
     assert [one.applied for one in entry.parts] == [False] * 6
@@ -116,7 +88,7 @@ async def test_a_changeset_that_fails_leaves_nothing_behind(service: Served) -> 
 @pytest.mark.parametrize("absolute", [False, True])
 async def test_a_changeset_refers_to_what_it_made(service: Served, absolute: bool) -> None:
     root = f"{service.root}/" if absolute else ""
-    replies = await batch(
+    found = await batch(
         service,
         changeset(
             part("POST", "AccountSet", {"Name": "Parent"}, "1"),
@@ -126,10 +98,10 @@ async def test_a_changeset_refers_to_what_it_made(service: Served, absolute: boo
         ),
         part("GET", f"{root}$1"),
     )
-    assert told(replies) == [[201, 201, 204, 204], 404]
-    assert isinstance(replies[0], ChangeSet)
-    parent, child = (json.loads(one.body)["d"] for one in replies[0].parts[:2])
-    assert replies[0].parts[1].headers["Content-ID"] == "2"
+    assert told(found) == [[201, 201, 204, 204], 404]
+    assert isinstance(found[0], ChangeSet)
+    parent, child = (json.loads(one.body)["d"] for one in found[0].parts[:2])
+    assert found[0].parts[1].headers["Content-ID"] == "2"
     path = f"/AccountSet(guid'{parent['AccountId']}')"
     assert (await service.get(path)).d["Name"] == "Renamed"
     contacts = (await service.get(f"{path}/contact_customer_accounts")).d["results"]
@@ -138,7 +110,7 @@ async def test_a_changeset_refers_to_what_it_made(service: Served, absolute: boo
 
 async def test_what_stands_at_the_wrong_place_is_refused(service: Served) -> None:
     path = entity(service)
-    replies = await batch(
+    found = await batch(
         service,
         part("MERGE", path, {"Name": "x"}),
         changeset(part("GET", path)),
@@ -150,7 +122,7 @@ async def test_what_stands_at_the_wrong_place_is_refused(service: Served) -> Non
         changeset(part("POST", path, {"Name": "Tunnelled"}, X_HTTP_Method="MERGE")),
         changeset(),
     )
-    assert told(replies) == [400, 400, 400, 400, 400, 400, 400, [204], []]
+    assert told(found) == [400, 400, 400, 400, 400, 400, 400, [204], []]
     assert (await service.get(f"/{path}")).d["Name"] == "Tunnelled"
 
 
