@@ -28,13 +28,14 @@ from proxy.reconcile.batch_writer import BatchWriter
 from proxy.reconcile.feeder import Feeder
 from proxy.reconcile.metadata import Metadata
 from proxy.reconcile.mirror import Mirror
+from proxy.reconcile.mirror_reader import MirrorReader
 from proxy.reconcile.reader import Reader
 from proxy.reconcile.sending import Sender
 from proxy.reconcile.sets import Sets
 from proxy.reconcile.sweeper import Sweeper
 from proxy.reconcile.writer import Writer
 from proxy.responses import Responses
-from proxy.services import services_app
+from proxy.services import MirrorRoute, services_app
 from proxy.settings import Address, Settings
 from proxy.store import PostgresStore
 from proxy.store.embedded import EmbeddedPostgres
@@ -110,13 +111,18 @@ async def running(
         metadata = Metadata(store, upstream, root_path, store.use_model, events.observe)
         grace_s = settings.upstream.read_timeout_s + settings.upstream.connect_timeout_s
         sweeper = Sweeper(mirror, sender.in_flight, events.observe, now, grace_s=grace_s)
+        mirror_reader = MirrorReader(
+            store, sets, events.observe, now, root_path=root_path, page_limit=settings.limits.mirror_page
+        )
+        responses = Responses(root_path, upstream_origin)
         handler = Handler(
             reader,
+            mirror_reader,
             writer,
             batch_writer,
             metadata,
             upstream,
-            Responses(root_path, upstream_origin),
+            responses,
             root_path=root_path,
             upstream_origin=upstream_origin,
             public_origin=settings.public_origin,
@@ -128,7 +134,8 @@ async def running(
             tasks.append(asyncio.create_task(metadata.keep_trying()))
         stack.push_async_callback(background.drain)
         stack.push_async_callback(_cancel, tasks)
-        services = services_app(store, metadata, metrics)
+        mirror_route = MirrorRoute(mirror_reader, metadata, responses)
+        services = services_app(store, metadata, metrics, mirror_route, events)
         services_url = await _listen(stack, services, settings.services_listen, settings)
         main = web.Application(
             middlewares=[canonical_line(events), _all_to(handler)],

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from proxy.odata import atom, verbose_json
-from proxy.odata.media import response_format
-from proxy.reconcile.errors import NotInMirror, OutcomeUnknown, SyncConflict, WritesRefused
+from proxy.odata.media import error_format
+from proxy.reconcile.errors import NotInMirror, OutcomeUnknown, ReadRefused, SyncConflict, WritesRefused
 from proxy.reconcile.ports import UpstreamBroken, UpstreamTimeout, UpstreamUnreachable
 
 
@@ -23,7 +23,7 @@ class BodyTooLarge(Exception):
 @dataclass(frozen=True, slots=True)
 class Row:
     """`code`: the error document's. `proxy_error`: the type in Proxy-Status (RFC 9209, 2.3); `message`:
-    None where the exception's own text says it."""
+    None where the exception's own text says it. A status of 0 is the exception's own as well."""
 
     status: int
     code: str
@@ -46,6 +46,7 @@ TABLE: Mapping[type[Exception], Row] = {
     ),
     SyncConflict: Row(409, "Syncpoint.SyncConflict", "http_request_denied"),
     NotInMirror: Row(504, "Syncpoint.NotInMirror", "http_request_denied"),
+    ReadRefused: Row(0, "Syncpoint.ReadRefused", "http_request_error"),
     OutcomeUnknown: Row(504, "Syncpoint.OutcomeUnknown", "http_response_incomplete"),
     WritesRefused: Row(503, "Syncpoint.WritesRefused", "proxy_internal_error"),
     BodyTooLarge: Row(
@@ -58,18 +59,21 @@ TABLE: Mapping[type[Exception], Row] = {
 BUG = Row(500, "Syncpoint.Unexpected", "proxy_internal_error", "Something went wrong in the proxy.")
 
 
-def error_response(error: Exception, accept: str | None) -> web.Response:
-    """An OData error document in the client's format, marked as the proxy's own."""
+def error_response(error: Exception, accept: str | None, format_option: str | None = None) -> web.Response:
+    """An OData error document in the client's format, marked as the proxy's own.
+
+    `format_option`: the client's `$format`.
+    """
     row = next((row for kind, row in TABLE.items() if isinstance(error, kind)), BUG)
     message = row.message or str(error)
-    if response_format(accept) == "json":
+    if error_format(accept, format_option) == "json":
         text = verbose_json.write_error(row.code, message)
         content_type = "application/json;charset=utf-8"
     else:
         text = atom.write_error(row.code, message)
         content_type = "application/xml;charset=utf-8"
-    return web.Response(
-        status=row.status,
+    response = web.Response(
+        status=error.status if isinstance(error, ReadRefused) else row.status,
         body=text.encode(),
         headers={
             "Content-Type": content_type,
@@ -78,3 +82,6 @@ def error_response(error: Exception, accept: str | None) -> web.Response:
             "Proxy-Status": f"syncpoint; error={row.proxy_error}",
         },
     )
+    if response.status == 405:
+        response.headers["Allow"] = "GET, HEAD"
+    return response

@@ -17,8 +17,11 @@ from proxy.odata.origins import rewrite_origins
 from proxy.odata.uri import split_target
 from proxy.passthrough import pass_through, upstream_target
 from proxy.reconcile.batch_writer import BatchWriter
-from proxy.reconcile.exchange import Answer, Ask, CacheStatus, Relayed
+from proxy.reconcile.errors import NotInMirror
+from proxy.reconcile.exchange import Answer, Ask, CacheStatus, FromMirror, MirrorAsk, Relayed
+from proxy.reconcile.freshness import allowed_age
 from proxy.reconcile.metadata import Metadata
+from proxy.reconcile.mirror_reader import MirrorReader
 from proxy.reconcile.ports import Caller, Directives, Request
 from proxy.reconcile.reader import Reader
 from proxy.reconcile.writer import Writer
@@ -37,6 +40,7 @@ class Handler:
     def __init__(
         self,
         reader: Reader,
+        mirror_reader: MirrorReader,
         writer: Writer,
         batch_writer: BatchWriter,
         metadata: Metadata,
@@ -49,6 +53,7 @@ class Handler:
         body_limit_bytes: int,
     ) -> None:
         self._reader = reader
+        self._mirror_reader = mirror_reader
         self._writer = writer
         self._batch_writer = batch_writer
         self._metadata = metadata
@@ -66,16 +71,22 @@ class Handler:
         operation = parse_operation(request.method, target, headers, self._root_path, model)
         request[OPERATION] = type(operation).__name__
         origin = self._public_origin or f"{request.scheme}://{request.host}"
+        if not isinstance(operation, Opaque):
+            if operation.entity_set is not None:
+                request[ENTITY_SET] = operation.entity_set.name
+            directives = _directives(headers)
+            if directives.only_if_cached and request.method == "GET":
+                caller = _caller(request, headers)
+                answer: Answer = await self._from_mirror_alone(target, headers, directives, caller, origin)
+                return await self._responses.respond(request, answer, origin)
         if isinstance(operation, Opaque) or _is_streamed(operation, request.method, target):
             return await pass_through(
                 request, self._upstream, client_origin=origin, body_limit=self._body_limit_bytes
             )
-        if operation.entity_set is not None:
-            request[ENTITY_SET] = operation.entity_set.name
         ask = await self._ask(request, target, headers, origin)
         match operation:
             case Forwarded():
-                answer: Answer = await self._reader.forward(ask, CacheStatus(fwd="bypass"))
+                answer = await self._reader.forward(ask, CacheStatus(fwd="bypass"))
                 await self._learn(answer, target, ask)
             case ReadEntity() | ReadCollection() if any(name in headers for name in _CONDITIONS):
                 answer = await self._reader.forward(ask, CacheStatus(fwd="bypass", detail="conditional"))
@@ -86,6 +97,21 @@ class Handler:
             case _:
                 answer = await self._writer.write(operation, ask, model)
         return await self._responses.respond(request, answer, origin)
+
+    async def _from_mirror_alone(
+        self, target: str, headers: CIMultiDict[str], directives: Directives, caller: Caller, origin: str
+    ) -> FromMirror:
+        """Answer `only-if-cached`, no older than the request allows. Raises NotInMirror."""
+        if caller.credentials is not None:  # rule 8
+            raise NotInMirror("What these credentials may see, only upstream can say.")
+        path, query = split_target(target)
+        length = len(self._root_path)
+        ask = MirrorAsk(origin + path[:length], path[length:], query, headers, only_if_cached=True)
+        answer = await self._mirror_reader.read(ask, self._metadata.model)
+        limit = allowed_age(directives)
+        if limit < math.inf and (answer.age is None or answer.age >= limit):
+            raise NotInMirror("What the mirror holds is older than the request allows.")
+        return answer
 
     async def _learn(self, answer: Answer, target: str, ask: Ask) -> None:
         """The metadata document, when a client reads it, is read along."""

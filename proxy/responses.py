@@ -40,7 +40,7 @@ class Responses:
 
     def _from_mirror(self, answer: FromMirror, origin: str) -> web.Response:
         if answer.base is None:
-            headers = CIMultiDict({"Cache-Control": "no-cache", "DataServiceVersion": "1.0;"})
+            headers = CIMultiDict({"Cache-Control": "no-cache", "DataServiceVersion": answer.version})
         else:
             headers = self._headers(answer.base, origin)
         if answer.content_type is not None:
@@ -48,8 +48,7 @@ class Responses:
         headers["Cache-Status"] = cache_status(answer.status, answer.base.status if answer.base else None)
         if answer.age is not None:
             headers["Age"] = str(answer.age)
-        body = answer.text.encode()
-        response = web.Response(headers=headers, body=_encoded(body, answer.base, headers))
+        response = web.Response(headers=headers, body=_encoded(answer.body, answer.base, headers))
         if answer.base is not None:
             say_as_upstream(response)
         return response

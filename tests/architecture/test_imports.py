@@ -35,7 +35,15 @@ MAY_IMPORT: dict[str, set[str]] = {
     "proxy.responses": {"proxy.odata", "proxy.passthrough", "proxy.reconcile", "proxy.upstream.headers"},
     "proxy.passthrough": {"proxy.reconcile.ports", "proxy.upstream"},
     "proxy.middleware": {"proxy.errors", "proxy.events", "proxy.upstream.calls"},
-    "proxy.services": {"proxy.metrics", "proxy.reconcile"},
+    "proxy.services": {
+        "proxy.events",
+        "proxy.metrics",
+        "proxy.middleware",
+        "proxy.odata",
+        "proxy.passthrough",
+        "proxy.reconcile",
+        "proxy.responses",
+    },
     "proxy.handlers": {
         "proxy.errors",
         "proxy.middleware",
