@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from urllib.parse import unquote
+
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from proxy.events import Events
 from proxy.metrics import Metrics
 from proxy.middleware import ENTITY_SET, OPERATION, canonical_line
+from proxy.mirror_batch import answer_batch
 from proxy.odata.errors import ODataError
 from proxy.odata.uri import split_target
 from proxy.passthrough import drop_added_headers, upstream_target
@@ -34,22 +38,31 @@ class MirrorRoute:
         return path == MIRROR or path.startswith(f"{MIRROR}/")
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        request[OPERATION] = "MirrorRead"
-        if request.method not in ("GET", "HEAD"):
-            raise ReadRefused(
-                ODataError(
-                    "The mirror is read here and not written: writes go to upstream's own path on the main"
-                    " listener, which sends them on and mirrors what became of them.",
-                    status=405,
-                )
-            )
         path, query = split_target(upstream_target(request))
         origin = f"{request.scheme}://{request.host}"
+        if request.method == "POST" and re.fullmatch(r"/+\$batch", unquote(path[len(MIRROR) :])):
+            request[OPERATION] = "MirrorBatch"
+            return await answer_batch(
+                request, origin + MIRROR, self._reader, self._metadata.model, _read_only()
+            )
+        request[OPERATION] = "MirrorRead"
+        if request.method not in ("GET", "HEAD"):
+            raise _read_only()
         ask = MirrorAsk(origin + MIRROR, path[len(MIRROR) :], query, request.headers)
         answer = await self._reader.read(ask, self._metadata.model)
         if answer.entity_set is not None:
             request[ENTITY_SET] = answer.entity_set
         return await self._responses.respond(request, answer, origin)
+
+
+def _read_only() -> ReadRefused:
+    return ReadRefused(
+        ODataError(
+            "The mirror is read here and not written: writes go to upstream's own path on the main listener,"
+            " which sends them on and mirrors what became of them.",
+            status=405,
+        )
+    )
 
 
 def services_app(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from multidict import CIMultiDict, CIMultiDictProxy
@@ -19,6 +20,7 @@ from proxy.reconcile.ports import Outcome, Reply, Touched
 
 METHOD = "Batch"  # of an intent, whose body is the batch itself
 _NOT_MADE_YET = uuid.UUID(int=0)
+NOTHING_MADE: Mapping[str, str] = MappingProxyType({})
 
 Parts = Sequence[RequestPart | ChangeSet[RequestPart]]
 
@@ -73,7 +75,7 @@ def read_batch(body: bytes, content_type: str | None, root: str, model: Model) -
 
 def _step(part: RequestPart, root: str, model: Model, made: dict[str, str]) -> Step:
     """`made`: paths below the root by Content-ID, as far as the changeset has come."""
-    target, refers = _rooted(part.target, root, made)
+    target, refers = rooted(part.target, root, made)
     operation = parse_operation(part.method, target, part.headers, root, model)
     if part.content_id is not None:
         if not isinstance(operation, CreateEntity):
@@ -89,7 +91,7 @@ def _no_key(entity_type: EntityType) -> EntityKey | None:
     return ((entity_type.key[0], _NOT_MADE_YET),) if types == ["Edm.Guid"] else None
 
 
-def _rooted(target: str, root: str, made: Mapping[str, str]) -> tuple[str, bool]:
+def rooted(target: str, root: str, made: Mapping[str, str] = NOTHING_MADE) -> tuple[str, bool]:
     """The raw target from an absolute, a rooted or a relative URL, and whether it refers to what is made."""
     if "://" in split_target(target)[0]:
         target = "/" + target.partition("://")[2].partition("/")[2]
