@@ -99,6 +99,19 @@ async def test_what_a_batch_wrote_is_in_the_mirror_and_once_in_the_history(
     assert outcomes(database_url) == [("Batch", "applied")]
 
 
+async def test_writes_that_change_nothing_are_in_the_history_too(place: World, database_url: str) -> None:
+    path, other = path_of(place), path_of(place, number=1)
+    name = (await place.ask(f"/{path}")).json()["d"]["Name"]
+    await place.ask(f"/{other}")
+    before = len(revisions(database_url))
+    parts = [part("MERGE", path, {"Name": name}), part("MERGE", path, {"Name": name}), part("DELETE", other)]
+    await send(place, changeset(*parts))
+    assert revisions(database_url, "source, deleted")[before:] == [
+        ("client write", False),
+        ("client write", True),
+    ]
+
+
 async def test_an_intent_names_every_key_while_the_batch_is_under_way(
     place: World, database_url: str
 ) -> None:
@@ -183,6 +196,25 @@ async def test_reads_feed_the_mirror(place: World, database_url: str) -> None:
     for one in contacts["results"] if isinstance(contacts, dict) else contacts:
         assert (await aged(place, f"ContactSet(guid'{one['ContactId']}')")).json()["d"] == one
     assert outcomes(database_url) == []
+
+
+async def test_reads_beside_writes_feed_it_too_and_never_undo_them(place: World) -> None:
+    path, contact = path_of(place), path_of(place, "ContactSet")
+    answer = await send(
+        place, part("GET", path), part("GET", contact), changeset(part("MERGE", path, {"Name": "Later"}))
+    )
+    assert told(replies(answer)) == [200, 200, [204]]
+    await place.idle()
+    assert (await aged(place, path)).json()["d"]["Name"] == "Later"
+    assert (await aged(place, contact)).json() == json.loads(replies(answer)[1].body)  # type: ignore[union-attr]
+
+
+async def test_no_store_keeps_what_was_read_out_of_the_mirror(place: World) -> None:
+    path = path_of(place)
+    body = written(part("GET", path))
+    await place.ask("/$batch", "POST", body=body, Content_Type=MIXED, Cache_Control="no-store")
+    await place.idle()
+    assert (await aged(place, path)).status == 504
 
 
 async def test_side_effects_are_refreshed(place: World) -> None:
