@@ -23,7 +23,7 @@ class BodyTooLarge(Exception):
 @dataclass(frozen=True, slots=True)
 class Row:
     """`code`: the error document's. `proxy_error`: the type in Proxy-Status (RFC 9209, 2.3); `message`:
-    None where the exception's own text says it. A status of 0 is the exception's own as well."""
+    None where the exception's own text says it. The status of a ReadRefused is its own."""
 
     status: int
     code: str
@@ -46,7 +46,7 @@ TABLE: Mapping[type[Exception], Row] = {
     ),
     SyncConflict: Row(409, "Syncpoint.SyncConflict", "http_request_denied"),
     NotInMirror: Row(504, "Syncpoint.NotInMirror", "http_request_denied"),
-    ReadRefused: Row(0, "Syncpoint.ReadRefused", "http_request_error"),
+    ReadRefused: Row(400, "Syncpoint.ReadRefused", "http_request_error"),
     OutcomeUnknown: Row(504, "Syncpoint.OutcomeUnknown", "http_response_incomplete"),
     WritesRefused: Row(503, "Syncpoint.WritesRefused", "proxy_internal_error"),
     BodyTooLarge: Row(
@@ -73,7 +73,7 @@ def error_response(error: Exception, accept: str | None, format_option: str | No
         text = atom.write_error(row.code, message)
         content_type = "application/xml;charset=utf-8"
     response = web.Response(
-        status=error.status if isinstance(error, ReadRefused) else row.status,
+        status=row.status,
         body=text.encode(),
         headers={
             "Content-Type": content_type,
@@ -82,6 +82,8 @@ def error_response(error: Exception, accept: str | None, format_option: str | No
             "Proxy-Status": f"syncpoint; error={row.proxy_error}",
         },
     )
-    if response.status == 405:
-        response.headers["Allow"] = "GET, HEAD"
+    if isinstance(error, ReadRefused):
+        response.set_status(error.status)
+        if error.status == 405:
+            response.headers["Allow"] = error.allow
     return response

@@ -24,11 +24,15 @@ class NotInMirror(SyncError):
 
 
 class ReadRefused(SyncError):
-    """A request to the mirror that is wrong, not supported, or for what is not there; `status` says which."""
+    """A request to the mirror that is wrong, not supported, or for what is not there; `status` says which.
 
-    def __init__(self, error: ODataError) -> None:
+    `allow`: the methods that would do, for a 405.
+    """
+
+    def __init__(self, error: ODataError, allow: str = "GET, HEAD") -> None:
         super().__init__(error.message)
         self.status = error.status
+        self.allow = allow
 
 
 class OutcomeUnknown(SyncError):

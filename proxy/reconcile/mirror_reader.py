@@ -72,7 +72,7 @@ class MirrorReader:
         try:
             return await self._reading(ask, model).answer()
         except ODataError as error:
-            raise ReadRefused(error) from error
+            raise ReadRefused(error, allow="POST") from error  # a 405 of a GET is that of `$batch`
         except StoreUnavailable as error:
             self._observe(StoreFailed("read", str(error)))
             raise NotInMirror("The mirror's database is not available.") from error

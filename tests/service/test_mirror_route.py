@@ -544,6 +544,11 @@ async def test_the_mirror_is_not_written(filled: World, method: str) -> None:
         )
 
 
+async def test_a_batch_is_posted(filled: World) -> None:
+    answer = await filled.mirror("/$batch")
+    assert (answer.status, answer.headers["Allow"]) == (405, "POST")
+
+
 async def test_a_head_is_a_get_without_its_body(filled: World) -> None:
     got = await filled.mirror("/AccountSet?$top=2")
     headed = await filled.mirror("/AccountSet?$top=2", "HEAD")
