@@ -24,15 +24,18 @@ from proxy.metrics import Metrics
 from proxy.middleware import canonical_line
 from proxy.passthrough import drop_added_headers, server_options
 from proxy.reconcile.background import Background, cancelled
+from proxy.reconcile.batch_writer import BatchWriter
 from proxy.reconcile.feeder import Feeder
 from proxy.reconcile.metadata import Metadata
 from proxy.reconcile.mirror import Mirror
+from proxy.reconcile.mirror_reader import MirrorReader
 from proxy.reconcile.reader import Reader
+from proxy.reconcile.sending import Sender
 from proxy.reconcile.sets import Sets
 from proxy.reconcile.sweeper import Sweeper
 from proxy.reconcile.writer import Writer
 from proxy.responses import Responses
-from proxy.services import services_app
+from proxy.services import MirrorRoute, services_app
 from proxy.settings import Address, Settings
 from proxy.store import PostgresStore
 from proxy.store.embedded import EmbeddedPostgres
@@ -100,18 +103,26 @@ async def running(
         background = Background(events.observe)
         sets = Sets(store, settings.policies(), events.observe)
         mirror = Mirror(store, upstream, sets, rules, root_path, events.observe)
-        feeder = Feeder(mirror, upstream, background, events.observe)
+        feeder = Feeder(mirror, background, events.observe)
         reader = Reader(mirror, upstream, feeder, events.observe, now, draw)
-        writer = Writer(mirror, upstream, feeder, background, events.observe, now)
+        sender = Sender(mirror, upstream, events.observe)
+        writer = Writer(mirror, upstream, sender, feeder, background, now)
+        batch_writer = BatchWriter(mirror, sender, reader, feeder, background, events.observe, now)
         metadata = Metadata(store, upstream, root_path, store.use_model, events.observe)
         grace_s = settings.upstream.read_timeout_s + settings.upstream.connect_timeout_s
-        sweeper = Sweeper(mirror, writer.in_flight, events.observe, now, grace_s=grace_s)
+        sweeper = Sweeper(mirror, sender.in_flight, events.observe, now, grace_s=grace_s)
+        mirror_reader = MirrorReader(
+            store, sets, events.observe, now, root_path=root_path, page_limit=settings.limits.mirror_page
+        )
+        responses = Responses(root_path, upstream_origin)
         handler = Handler(
             reader,
+            mirror_reader,
             writer,
+            batch_writer,
             metadata,
             upstream,
-            Responses(root_path, upstream_origin),
+            responses,
             root_path=root_path,
             upstream_origin=upstream_origin,
             public_origin=settings.public_origin,
@@ -123,7 +134,8 @@ async def running(
             tasks.append(asyncio.create_task(metadata.keep_trying()))
         stack.push_async_callback(background.drain)
         stack.push_async_callback(cancelled, tasks)
-        services = services_app(store, metadata, metrics)
+        mirror_route = MirrorRoute(mirror_reader, metadata, responses)
+        services = services_app(store, metadata, metrics, mirror_route, events)
         services_url = await _listen(stack, services, settings.services_listen, settings)
         main = web.Application(middlewares=[canonical_line(events), _all_to(handler)])
         main.on_response_prepare.append(drop_added_headers)
@@ -135,7 +147,7 @@ async def running(
             service_root=settings.upstream.service_root,
         )
         yield Proxy(url, services_url, store, metadata, background, sweeper, metrics)
-        events.proxy_stopping(requests_in_flight=len(writer.in_flight))
+        events.proxy_stopping(requests_in_flight=len(sender.in_flight))
     events.proxy_stopped()
 
 

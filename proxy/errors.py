@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from proxy.odata import atom, verbose_json
-from proxy.odata.media import response_format
-from proxy.reconcile.errors import NotInMirror, OutcomeUnknown, SyncConflict, WritesRefused
+from proxy.odata.media import error_format
+from proxy.reconcile.errors import NotInMirror, OutcomeUnknown, ReadRefused, SyncConflict, WritesRefused
 from proxy.reconcile.ports import UpstreamBroken, UpstreamCut, UpstreamTimeout, UpstreamUnreachable
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
     """`code`: the error document's. `proxy_error`: the type in Proxy-Status (RFC 9209, 2.3); `message`:
-    None where the exception's own text says it."""
+    None where the exception's own text says it. The status of a ReadRefused is its own."""
 
     status: int
     code: str
@@ -44,6 +44,7 @@ TABLE: Mapping[type[Exception], Row] = {
     UpstreamCut: _BROKEN,
     SyncConflict: Row(409, "Syncpoint.SyncConflict", "http_request_denied"),
     NotInMirror: Row(504, "Syncpoint.NotInMirror", "http_request_denied"),
+    ReadRefused: Row(400, "Syncpoint.ReadRefused", "http_request_error"),
     OutcomeUnknown: Row(504, "Syncpoint.OutcomeUnknown", "http_response_incomplete"),
     WritesRefused: Row(503, "Syncpoint.WritesRefused", "proxy_internal_error"),
     web.HTTPRequestEntityTooLarge: Row(
@@ -65,11 +66,14 @@ TABLE: Mapping[type[Exception], Row] = {
 BUG = Row(500, "Syncpoint.Unexpected", "proxy_internal_error", "Something went wrong in the proxy.")
 
 
-def error_response(error: Exception, accept: str | None) -> web.Response:
-    """An OData error document in the client's format, marked as the proxy's own."""
+def error_response(error: Exception, accept: str | None, format_option: str | None = None) -> web.Response:
+    """An OData error document in the client's format, marked as the proxy's own.
+
+    `format_option`: the client's `$format`.
+    """
     row = next((row for kind, row in TABLE.items() if isinstance(error, kind)), BUG)
     message = row.message or str(error)
-    if response_format(accept) == "json":
+    if error_format(accept, format_option) == "json":
         text = verbose_json.write_error(row.code, message)
         content_type = "application/json;charset=utf-8"
     else:
@@ -87,4 +91,8 @@ def error_response(error: Exception, accept: str | None) -> web.Response:
     )
     if isinstance(error, web.HTTPException):
         response.force_close()  # what is left of the request must not be taken for the next one
+    if isinstance(error, ReadRefused):
+        response.set_status(error.status)
+        if error.status == 405:
+            response.headers["Allow"] = error.allow
     return response

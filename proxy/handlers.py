@@ -9,15 +9,19 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 from proxy.middleware import ENTITY_SET, OPERATION, REQUEST_ID
-from proxy.odata import atom, verbose_json
 from proxy.odata.edm import Model
 from proxy.odata.headers import parse_cache_control
-from proxy.odata.media import is_atom, is_json, response_format
-from proxy.odata.operation import Forwarded, Opaque, ReadCollection, ReadEntity, parse_operation
+from proxy.odata.media import response_format
+from proxy.odata.operation import Forwarded, Opaque, ReadCollection, ReadEntity, SendBatch, parse_operation
+from proxy.odata.origins import rewrite_origins
 from proxy.odata.uri import split_target
 from proxy.passthrough import pass_through, upstream_target
-from proxy.reconcile.exchange import Answer, Ask, CacheStatus, Relayed
+from proxy.reconcile.batch_writer import BatchWriter
+from proxy.reconcile.errors import NotInMirror
+from proxy.reconcile.exchange import Answer, Ask, CacheStatus, FromMirror, MirrorAsk, Relayed
+from proxy.reconcile.freshness import allowed_age
 from proxy.reconcile.metadata import Metadata
+from proxy.reconcile.mirror_reader import MirrorReader
 from proxy.reconcile.ports import Caller, Directives, Request
 from proxy.reconcile.reader import Reader
 from proxy.reconcile.writer import Writer
@@ -37,7 +41,9 @@ class Handler:
     def __init__(
         self,
         reader: Reader,
+        mirror_reader: MirrorReader,
         writer: Writer,
+        batch_writer: BatchWriter,
         metadata: Metadata,
         upstream: UpstreamClient,
         responses: Responses,
@@ -48,7 +54,9 @@ class Handler:
         body_limit_bytes: int,
     ) -> None:
         self._reader = reader
+        self._mirror_reader = mirror_reader
         self._writer = writer
+        self._batch_writer = batch_writer
         self._metadata = metadata
         self._upstream = upstream
         self._responses = responses
@@ -64,24 +72,47 @@ class Handler:
         operation = parse_operation(request.method, target, headers, self._root_path, model)
         request[OPERATION] = type(operation).__name__
         origin = self._public_origin or f"{request.scheme}://{request.host}"
+        if not isinstance(operation, Opaque):
+            if operation.entity_set is not None:
+                request[ENTITY_SET] = operation.entity_set.name
+            directives = _directives(headers)
+            if directives.only_if_cached and request.method == "GET":
+                caller = _caller(request, headers)
+                answer: Answer = await self._from_mirror_alone(target, headers, directives, caller, origin)
+                return await self._responses.respond(request, answer, origin)
         if isinstance(operation, Opaque) or _is_streamed(operation, request.method, target):
             return await pass_through(
                 request, self._upstream, client_origin=origin, body_limit=self._body_limit_bytes
             )
-        if operation.entity_set is not None:
-            request[ENTITY_SET] = operation.entity_set.name
         ask = await self._ask(request, target, headers, origin)
         match operation:
             case Forwarded():
-                answer: Answer = await self._reader.forward(ask, CacheStatus(fwd="bypass"))
+                answer = await self._reader.forward(ask, CacheStatus(fwd="bypass"))
                 await self._learn(answer, target, ask)
             case ReadEntity() | ReadCollection() if any(name in headers for name in _CONDITIONS):
                 answer = await self._reader.forward(ask, CacheStatus(fwd="bypass", detail="conditional"))
             case ReadEntity() | ReadCollection():
                 answer = await self._reader.read(operation, ask, model)
+            case SendBatch():
+                answer = await self._batch_writer.send(ask, model)
             case _:
                 answer = await self._writer.write(operation, ask, model)
         return await self._responses.respond(request, answer, origin)
+
+    async def _from_mirror_alone(
+        self, target: str, headers: CIMultiDict[str], directives: Directives, caller: Caller, origin: str
+    ) -> FromMirror:
+        """Answer `only-if-cached`, no older than the request allows. Raises NotInMirror."""
+        if caller.credentials is not None:  # rule 8
+            raise NotInMirror("What these credentials may see, only upstream can say.")
+        path, query = split_target(target)
+        length = len(self._root_path)
+        ask = MirrorAsk(origin + path[:length], path[length:], query, headers, only_if_cached=True)
+        answer = await self._mirror_reader.read(ask, self._metadata.model)
+        limit = allowed_age(directives)
+        if limit < math.inf and (answer.age is None or answer.age >= limit):
+            raise NotInMirror("What the mirror holds is older than the request allows.")
+        return answer
 
     async def _learn(self, answer: Answer, target: str, ask: Ask) -> None:
         """The metadata document, when a client reads it, is read along."""
@@ -103,25 +134,15 @@ class Handler:
 
     def _to_upstream(self, body: bytes, headers: CIMultiDict[str]) -> bytes:
         """The client's body, with upstream's origin where it names the proxy's (rule 12)."""
-        content_type = headers.get("Content-Type")
         if not body or "Content-Encoding" in headers:
             return body
-        if is_json(content_type):
-            rewrite = verbose_json.rewrite_origins
-        elif is_atom(content_type) or (content_type or "").lower().startswith("application/xml"):
-            rewrite = atom.rewrite_origins
-        else:
-            return body
-        try:
-            return rewrite(body.decode(), self._root_path, self._upstream_origin).encode()
-        except UnicodeDecodeError:
-            return body
+        return rewrite_origins(body, headers.get("Content-Type"), self._root_path, self._upstream_origin)
 
 
 def _is_streamed(operation: object, method: str, target: str) -> bool:
-    """Replies that may be long and name no origin, and batches, which are not read yet."""
+    """Replies that may be long and name no origin."""
     path = split_target(target)[0]
-    return isinstance(operation, Forwarded) and (path.endswith(("/$value", "/$batch")) or method == "HEAD")
+    return isinstance(operation, Forwarded) and (path.endswith("/$value") or method == "HEAD")
 
 
 def _caller(request: web.Request, headers: CIMultiDict[str]) -> Caller:

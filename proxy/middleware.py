@@ -1,4 +1,4 @@
-"""Around every request on the main listener: its id, its errors, its one log line."""
+"""Around every request that is answered in OData: its id, its errors, its one log line."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def canonical_line(events: Events) -> Middleware:
             method=request.method,
             operation=request.get(OPERATION, "opaque"),
             entity_set=request.get(ENTITY_SET),
-            decision=_decision(cache),
+            decision="refused" if "Proxy-Status" in response.headers else _decision(cache),
             status=response.status,
             elapsed_ms=(time.perf_counter() - started) * 1000,
             upstream_calls=calls,
@@ -56,10 +56,15 @@ async def _rendered(request: web.Request, handler: Handler, events: Events) -> w
     try:
         return await handler(request)
     except tuple(TABLE) as error:
-        return error_response(error, request.headers.get("Accept"))
+        return _error_response(error, request)
     except Exception as error:
         events.unexpected_error(error, request_id=request[REQUEST_ID])
-        return error_response(error, request.headers.get("Accept"))
+        return _error_response(error, request)
+
+
+def _error_response(error: Exception, request: web.Request) -> web.Response:
+    accept = ", ".join(request.headers.getall("Accept", []))
+    return error_response(error, accept, request.query.get("$format"))
 
 
 def _decision(cache_status: str | None) -> str:

@@ -8,13 +8,11 @@ import zlib
 from aiohttp import web
 from multidict import CIMultiDict
 
-from proxy.odata import atom, verbose_json
+from proxy.odata import origins, verbose_json
 from proxy.passthrough import say_as_upstream
 from proxy.reconcile.exchange import Answer, CacheStatus, FromMirror
 from proxy.reconcile.ports import Reply
 from proxy.upstream.headers import copy_headers, rewrite_origins
-
-_XML_TYPES = frozenset({"application/atom+xml", "application/atomsvc+xml", "application/xml", "text/xml"})
 
 
 class Responses:
@@ -31,7 +29,9 @@ class Responses:
         reply = answer.reply
         headers = self._headers(reply, origin)
         headers["Cache-Status"] = cache_status(answer.status, reply.status)
-        body = _encoded(self._rewritten(reply, origin), reply, headers)
+        content_type = reply.headers.get("Content-Type")
+        rewritten = origins.rewrite_origins(reply.body, content_type, self._root_path, origin)
+        body = _encoded(rewritten, reply, headers)
         if answer.cut:
             return await _cut_short(request, reply, headers, body)
         response = web.Response(status=reply.status, reason=reply.reason, headers=headers, body=body)
@@ -40,7 +40,7 @@ class Responses:
 
     def _from_mirror(self, answer: FromMirror, origin: str) -> web.Response:
         if answer.base is None:
-            headers = CIMultiDict({"Cache-Control": "no-cache", "DataServiceVersion": "1.0;"})
+            headers = CIMultiDict({"Cache-Control": "no-cache", "DataServiceVersion": answer.version})
         else:
             headers = self._headers(answer.base, origin)
         if answer.content_type is not None:
@@ -48,8 +48,7 @@ class Responses:
         headers["Cache-Status"] = cache_status(answer.status, answer.base.status if answer.base else None)
         if answer.age is not None:
             headers["Age"] = str(answer.age)
-        body = answer.text.encode()
-        response = web.Response(headers=headers, body=_encoded(body, answer.base, headers))
+        response = web.Response(headers=headers, body=_encoded(answer.body, answer.base, headers))
         if answer.base is not None:
             say_as_upstream(response)
         return response
@@ -66,20 +65,6 @@ class Responses:
         """Upstream may know itself by another origin than we do; its service root gives it away."""
         text = verbose_json.rewrite_origins(f'{{"__metadata":{{"uri":"{url}"}}}}', self._root_path, origin)
         return text[22:-3]
-
-    def _rewritten(self, reply: Reply, origin: str) -> bytes:
-        if reply.media_type == "application/json":
-            rewrite = verbose_json.rewrite_origins
-        elif reply.media_type in _XML_TYPES:
-            rewrite = atom.rewrite_origins
-        else:
-            return reply.body
-        try:
-            text = reply.body.decode()
-        except UnicodeDecodeError:
-            return reply.body
-        rewritten = rewrite(text, self._root_path, origin)
-        return reply.body if rewritten == text else rewritten.encode()
 
 
 def cache_status(status: CacheStatus, upstream_status: int | None) -> str:

@@ -182,6 +182,7 @@ class LimitSettings(_Table):
     """Bounds on what one client may use, and on how long stopping may take."""
 
     request_body_bytes: Count = 64 * 1024 * 1024
+    mirror_page: Count = 5000
     shutdown_s: Timeout = 30.0
 
 

@@ -10,8 +10,10 @@ read raises ODataError and nothing else.
     query_options     the query: options read, raw text kept; the check's query made and undone
     expressions       the tree of $filter and $orderby; filter parses and prints it (with filter_tokens)
     headers           end-to-end fields, the method tunnel, Cache-Control
+    projection        $select and $expand as a tree
     media             which format an Accept header will get
     operation         a request's bytes -> an Operation; the way in for whoever serves requests
+    reading           a GET of anything the standard can address, for whoever answers it by itself
     verbose_json      entities, collections, links and errors as verbose JSON
     atom              the same as Atom
 """

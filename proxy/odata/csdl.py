@@ -21,6 +21,7 @@ from proxy.odata.edm import (
     Multiplicity,
     NavigationProperty,
     Property,
+    ReferentialConstraint,
 )
 from proxy.odata.errors import ODataError
 
@@ -74,9 +75,10 @@ class _Structure:
 
 @dataclass(slots=True)
 class _Association:
-    """The ends of an association by role: (qualified entity type, multiplicity)."""
+    """The ends of an association by role: (qualified entity type, multiplicity); and what ties them."""
 
     ends: dict[str, tuple[str, Multiplicity]]
+    constraint: ReferentialConstraint | None
 
 
 @dataclass(slots=True)
@@ -110,6 +112,9 @@ def parse_metadata(document: bytes) -> Model:
         entity_sets=container.entity_sets,
         navigation_targets=dict(_navigation_targets(container)),
         function_imports=container.function_imports,
+        constraints={
+            name: found.constraint for name, found in associations.items() if found.constraint is not None
+        },
     )
 
 
@@ -192,9 +197,7 @@ def _entity_types(
                 namespace=schema.namespace,
                 base=schema.qualify(base) if (base := element.get("BaseType")) else None,
                 key=tuple(
-                    _required(reference, "Name")
-                    for key in schema.children(element, "Key")
-                    for reference in schema.children(key, "PropertyRef")
+                    name for key in schema.children(element, "Key") for name in _references(schema, key)
                 ),
                 properties=_properties(schema, element),
                 navigation_properties={
@@ -231,7 +234,25 @@ def _associations(schemas: Iterable[_Schema]) -> Iterator[tuple[str, _Associatio
                     raise ODataError(f"The metadata document has the multiplicity {multiplicity!r}.")
                 # An end without Role is named after its type.
                 ends[end.get("Role") or target.rpartition(".")[2]] = target, multiplicity
-            yield schema.qualify(_required(element, "Name")), _Association(ends)
+            name = schema.qualify(_required(element, "Name"))
+            yield name, _Association(ends, _constraint(schema, element))
+
+
+def _constraint(schema: _Schema, owner: Any) -> ReferentialConstraint | None:
+    """None for a constraint that pairs nothing: a relationship can do without one."""
+    for element in schema.children(owner, "ReferentialConstraint"):
+        for principal in schema.children(element, "Principal"):
+            for dependent in schema.children(element, "Dependent"):
+                names = tuple(_references(schema, principal)), tuple(_references(schema, dependent))
+                if names[0] and len(names[0]) == len(names[1]):
+                    roles = principal.get("Role", ""), dependent.get("Role", "")
+                    return ReferentialConstraint(roles[0], names[0], roles[1], names[1])
+    return None
+
+
+def _references(schema: _Schema, owner: Any) -> Iterator[str]:
+    for reference in schema.children(owner, "PropertyRef"):
+        yield _required(reference, "Name")
 
 
 def _types(structures: Iterable[_Structure]) -> dict[str, _Structure]:

@@ -77,12 +77,22 @@ class EntitySet:
     entity_type: EntityType
 
 
+@dataclass(frozen=True, slots=True)
+class ReferentialConstraint:
+    """Which properties of the dependent end name the principal: pairwise equal to its key properties."""
+
+    principal_role: str
+    principal: tuple[str, ...]
+    dependent_role: str
+    dependent: tuple[str, ...]
+
+
 @dataclass(frozen=True)
 class Model:
     """One metadata document.
 
     `navigation_targets` maps (entity set name, navigation property name) to the name of the entity
-    set that the association set binds it to.
+    set that the association set binds it to; `constraints` are by the association's qualified name.
     """
 
     container: str
@@ -91,6 +101,7 @@ class Model:
     entity_sets: Mapping[str, EntitySet]  # by name
     navigation_targets: Mapping[tuple[str, str], str] = field(default_factory=dict)
     function_imports: frozenset[str] = frozenset()
+    constraints: Mapping[str, ReferentialConstraint] = field(default_factory=dict)
 
     def complex_type(self, qualified_name: str) -> ComplexType | None:
         return self.complex_types.get(qualified_name)

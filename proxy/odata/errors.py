@@ -31,6 +31,19 @@ class ODataError(Exception):
         if status is not None:
             self.status = status
 
+    def within(self, part: str) -> ODataError:
+        """The same error with a message that says in which part of the request, where in it, and at which
+        token, as far as it does not say so already."""
+        told = [] if part in self.message else [part]
+        if self.position is not None and f"position {self.position}" not in self.message:
+            told.append(f"position {self.position}")
+        if self.token and self.token[:60] not in self.message:
+            told.append(f"'{self.token[:60]}'")
+        message = f"{self.message} ({', '.join(told)})" if told else self.message
+        return ODataError(
+            message, position=self.position, token=self.token, status=self.status, code=self.code
+        )
+
 
 class UnsupportedConstruct(ODataError):
     """Valid OData v2 that this service does not implement; the message names the construct."""

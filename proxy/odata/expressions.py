@@ -1,6 +1,7 @@
 """The tree of `$filter` and `$orderby`: frozen data, made by `filter`, read by whoever evaluates it.
 
-`and` and `or` hold any number of operands, so that a chain of a thousand terms is one flat node.
+`and` and `or` hold any number of operands, so that a chain of a thousand terms is one flat node. `position`
+is where a node's own token (the first of several `and`s) stands in the text, counted from 0.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ class Literal:
     type: str
     value: Any
     text: str
+    position: int = field(default=-1, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,7 @@ class Unary:
 
     operator: str
     operand: Expression
+    position: int = field(default=-1, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,7 @@ class Binary:
     operator: str
     left: Expression
     right: Expression
+    position: int = field(default=-1, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,7 @@ class Logical:
 
     operator: str
     operands: tuple[Expression, ...]
+    position: int = field(default=-1, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -155,17 +155,17 @@ class _Parser:
             if precedence < level:
                 break
             if token.text in _LOGICAL:
-                left, height = self._chain(token.text, precedence, left, height)
+                left, height = self._chain(token, precedence, left, height)
             else:
                 self._index += 1
                 right, other = self._climb(precedence + 1)
-                left, height = Binary(token.text, left, right), self._bounded(max(height, other) + 1)
+                left = Binary(token.text, left, right, token.position)
+                height = self._bounded(max(height, other) + 1)
         return left, height
 
-    def _chain(
-        self, operator: str, precedence: int, first: Expression, height: int
-    ) -> tuple[Expression, int]:
+    def _chain(self, token: Token, precedence: int, first: Expression, height: int) -> tuple[Expression, int]:
         """All operands of one flat `and` or `or`, the first of them read already."""
+        operator = token.text
         operands = list(_operands(operator, first))
         self.count_terms(1)
         while self.take("word", operator):
@@ -173,9 +173,10 @@ class _Parser:
             expression, other = self._climb(precedence + 1)
             operands += _operands(operator, expression)
             height = max(height, other)
-        return Logical(operator, tuple(operands)), self._bounded(height + 1)
+        return Logical(operator, tuple(operands), token.position), self._bounded(height + 1)
 
     def _unary(self) -> tuple[Expression, int]:
+        position = self._token.position
         if self.take("mark", "-"):
             operator = "-"
         elif self.take("word", "not"):
@@ -185,7 +186,7 @@ class _Parser:
         self._enter()
         operand, height = self._unary()
         self._nesting -= 1
-        return Unary(operator, operand), self._bounded(height + 1)
+        return Unary(operator, operand, position), self._bounded(height + 1)
 
     def _primary(self) -> tuple[Expression, int]:
         token = self._token

@@ -29,6 +29,8 @@ _DIRECTIVE = re.compile(
     r'\s*+([^\s,=";]++)\s*+(?:=\s*+(?:"((?:[^"\\]|\\.)*)"|([^\s,"]*+)))?\s*+(?:,|\Z)|[^,]*+(?:,|\Z)'
 )
 
+_VERSION = re.compile(r"\s*+([0-9]{1,9})\.([0-9]{1,9})")
+
 
 def end_to_end(headers: CIMultiDict[str] | CIMultiDictProxy[str]) -> CIMultiDict[str]:
     """The fields that go on to the other side, in their order, duplicates included.
@@ -66,3 +68,9 @@ def parse_cache_control(values: Iterable[str]) -> dict[str, str | None]:
             argument = re.sub(r"\\(.)", r"\1", quoted) if quoted is not None else token
             directives.setdefault(name.lower(), argument)
     return directives
+
+
+def protocol_version(value: str | None) -> tuple[int, int] | None:
+    """What `2.0;NetFx` says ([MS-ODATA] 2.2.5.3); None for an absent field, and for what is no version."""
+    match = _VERSION.match(value or "")
+    return (int(match[1]), int(match[2])) if match else None

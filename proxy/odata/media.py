@@ -1,9 +1,12 @@
-"""Media types: in which format the server will answer, where that is certain (field manual 5.1)."""
+"""Media types: in which format the server will answer, where that is certain (field manual 5.1), and in which
+one we answer where the choice is ours."""
 
 from __future__ import annotations
 
 from functools import lru_cache
 from typing import Literal
+
+from proxy.odata.errors import ODataError
 
 Format = Literal["json", "atom"]
 
@@ -45,6 +48,76 @@ def response_format(accept: str | None) -> Format | None:
     if atom:
         return "atom"
     return _server_choice(accept) if anything else None
+
+
+_OF_FORMAT: dict[Format, frozenset[str]] = {
+    "json": frozenset({_JSON}),
+    "atom": _ATOM | {"application/atomsvc+xml", "text/xml"},
+}
+_FORMAT_OPTION: dict[str, Format] = {"json": "json", "atom": "atom", "xml": "atom"}
+
+
+def negotiated_format(accept: str | None, format_option: str | None = None) -> Format:
+    """The format to answer in: `$format` before Accept (URI conventions, 4.7), the highest quality there, at
+    equal ones a type that is named before a range, then JSON where both are named, else Atom. It is that of
+    `response_format` wherever that is certain.
+
+    Raises ODataError: 415 for a `$format` that is not written here, 406 where no format is acceptable.
+    """
+    if format_option is not None:
+        asked = format_option.strip().lower()
+        chosen = _FORMAT_OPTION.get(asked) or _format_of(asked)
+        if chosen is None:
+            raise ODataError(
+                f"The $format '{format_option[:60]}' is not written here: json, atom and xml are.",
+                status=415,
+                token=format_option,
+            )
+        return chosen
+    if accept is None or not accept.strip():
+        return "atom"
+
+    def rank(name: Format) -> tuple[float, bool, bool]:
+        quality, is_named = _wish(accept, name)
+        return quality, is_named, is_named == (name == "json")
+
+    best = max(_OF_FORMAT, key=rank)
+    if not rank(best)[0]:
+        raise ODataError(
+            "No acceptable format: application/json and application/atom+xml are written here.",
+            status=406,
+            token=accept,
+        )
+    return best
+
+
+def error_format(accept: str | None, format_option: str | None = None) -> Format:
+    """The format of an error document: the negotiated one, and where there is none, JSON if it was named."""
+    try:
+        return negotiated_format(accept, format_option)
+    except ODataError:
+        return "json" if _JSON in (accept or "").lower() else "atom"
+
+
+def _wish(accept: str, name: Format) -> tuple[float, bool]:
+    """How much a format is wanted, and whether it was named rather than covered by a range."""
+    named: list[float] = []
+    ranges = [0.0]
+    for element in accept.split(","):
+        found, _, parameters = element.partition(";")
+        quality, others = _parameters(parameters)
+        # `odata=minimalmetadata` and the like are formats of later versions.
+        is_later = "odata" in others and "verbose" not in parameters.lower()
+        if media_type(found) in _LEAVES_CHOICE:
+            ranges.append(1.0 if quality is None else quality)
+        elif _format_of(found) == name and not is_later:
+            named.append(1.0 if quality is None else quality)
+    return (max(named), True) if named else (max(ranges), False)
+
+
+def _format_of(text: str) -> Format | None:
+    found = media_type(text)
+    return next((name for name, types in _OF_FORMAT.items() if found in types), None)
 
 
 def _server_choice(accept: str) -> Format | None:

@@ -101,6 +101,13 @@ class ChangeLinks:
 
 
 @dataclass(frozen=True, slots=True)
+class SendBatch:
+    """POST to `$batch`; what it asks for stands in its body (`odata.batch`)."""
+
+    entity_set: None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Forwarded:
     """A request below the service root that upstream answers; `entity_set` is the first of its path."""
 
@@ -115,18 +122,8 @@ class Opaque:
     reason: str
 
 
-Operation = (
-    ReadEntity
-    | ReadCollection
-    | CreateEntity
-    | MergeEntity
-    | UpdateEntity
-    | DeleteEntity
-    | UpdateProperty
-    | ChangeLinks
-    | Forwarded
-    | Opaque
-)
+Write = CreateEntity | MergeEntity | UpdateEntity | DeleteEntity | UpdateProperty | ChangeLinks
+Operation = ReadEntity | ReadCollection | Write | SendBatch | Forwarded | Opaque
 
 
 def parse_operation(
@@ -176,6 +173,8 @@ def _read(resource: ResourcePath, query: str | None, headers: Mapping[str, str])
 
 def _write(meant: str, resource: ResourcePath) -> Operation:
     entity_set = resource.entity_set
+    if resource.special == "batch" and meant == "POST":
+        return SendBatch()
     if entity_set is None:
         return Forwarded(resource.special or "service document")
     if resource.count or (resource.value and not resource.property_path):

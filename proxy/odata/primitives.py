@@ -62,7 +62,7 @@ def parse_literal(text: str, position: int = 0) -> Literal:
         type_name, value = _literal_value(text)
     except ODataError as error:
         raise ODataError(error.message, position=position, token=text) from None
-    return Literal(type_name, value, text)
+    return Literal(type_name, value, text, position)
 
 
 def _literal_value(text: str) -> tuple[str, Any]:

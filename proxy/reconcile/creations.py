@@ -17,9 +17,8 @@ from proxy.odata.operation import CreateEntity
 from proxy.odata.primitives import PRIMITIVES
 from proxy.reconcile.exchange import Ask
 from proxy.reconcile.mirror import Mirror, read_json
-from proxy.reconcile.outcomes import Creations, key_from, requested_changes
+from proxy.reconcile.outcomes import Creations, key_from, read_posted, requested_changes
 from proxy.reconcile.ports import Fetched, Intent, Reply
-from proxy.reconcile.writer import read_posted
 
 CREATED_ON = "CreatedOn"
 # How far upstream's clock may be from ours: Kerberos takes no more between the servers of a domain either.

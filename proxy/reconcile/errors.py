@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from proxy.odata.errors import ODataError
+
 
 class SyncError(Exception):
     """An answer of the proxy's own, which upstream would not have given."""
@@ -18,7 +20,19 @@ class SyncConflict(SyncError):
 
 
 class NotInMirror(SyncError):
-    """`only-if-cached`, and the mirror cannot answer (RFC 9111, 5.2.1.7)."""
+    """The mirror was asked to answer by itself, and cannot (RFC 9111, 5.2.1.7)."""
+
+
+class ReadRefused(SyncError):
+    """A request to the mirror that is wrong, not supported, or for what is not there; `status` says which.
+
+    `allow`: the methods that would do, for a 405.
+    """
+
+    def __init__(self, error: ODataError, allow: str = "GET, HEAD") -> None:
+        super().__init__(error.message)
+        self.status = error.status
+        self.allow = allow
 
 
 class OutcomeUnknown(SyncError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from multidict import CIMultiDict
+from multidict import CIMultiDict, CIMultiDictProxy
 
 from proxy.odata.uri import split_target
 from proxy.reconcile.ports import Caller, Directives, Provenance, Reply, Request, Source
@@ -85,16 +85,39 @@ class Relayed:
 class FromMirror:
     """An answer whose entities come from the mirror.
 
-    `text`: the whole body, with the client's origin. `content_type`: None for that of `base`, the reply of
-    upstream that confirmed it and whose headers the answer carries; `base` is None where upstream was not
-    asked. `age`: seconds, where the contract lets an answer be older than the request.
+    `body`: with the client's origin. `content_type`: None for that of `base`, the reply of upstream that
+    confirmed it and whose headers the answer carries; `base` is None where upstream was not asked. `age`:
+    seconds, where the contract lets an answer be older than the request. `version`: of the protocol, where
+    there is no `base` to say it. `entity_set`: the name of the set shown, where it was found out here.
     """
 
-    text: str
+    body: bytes
     content_type: str | None
     base: Reply | None
     status: CacheStatus
     age: int | None = None
+    version: str = "1.0;"
+    entity_set: str | None = None
 
 
 Answer = Relayed | FromMirror
+
+
+@dataclass(frozen=True, slots=True)
+class MirrorAsk:
+    """A GET that the mirror answers by itself.
+
+    `root`: the service root as the client wrote it, scheme and host before it and no slash behind; `path`,
+    `query`: raw, below it. `only_if_cached`: asked of the main listener, so that what is not held is not said
+    to be missing, and links keep the spelling of upstream's root.
+    """
+
+    root: str
+    path: str
+    query: str | None
+    headers: CIMultiDict[str] | CIMultiDictProxy[str]
+    only_if_cached: bool = False
+
+    @property
+    def accept(self) -> str | None:
+        return ", ".join(self.headers.getall("Accept", [])) or None

@@ -15,12 +15,12 @@ from proxy.odata.edm import EntityKey, EntitySet, Model
 from proxy.odata.errors import ODataError
 from proxy.odata.operation import ReadCollection, ReadEntity
 from proxy.odata.query_options import with_select
-from proxy.odata.uri import entity_path, key_test, parse_resource_path
+from proxy.odata.uri import parse_resource_path
 from proxy.odata.verbose_json import entity_uri, restore_origins
 from proxy.reconcile.background import Background
 from proxy.reconcile.exchange import Ask
 from proxy.reconcile.freshness import is_servable
-from proxy.reconcile.mirror import Mirror, read_json
+from proxy.reconcile.mirror import KEYS_PER_REQUEST, Mirror, read_json
 from proxy.reconcile.observations import AtomProven, Observe, StoreFailed, UpstreamFailed
 from proxy.reconcile.policy import Mode
 from proxy.reconcile.ports import (
@@ -28,11 +28,9 @@ from proxy.reconcile.ports import (
     Source,
     Stored,
     StoreUnavailable,
-    Upstream,
     UpstreamFailure,
 )
 
-_KEYS_PER_REQUEST = 20  # longer or-chains may exceed what IIS takes as a query string
 _AT_ONCE = 2  # refreshing gives way to clients
 _LESSONS = 50  # attempts per set to learn how upstream writes Atom
 
@@ -40,9 +38,8 @@ _LESSONS = 50  # attempts per set to learn how upstream writes Atom
 class Feeder:
     """Feeds the mirror beside the requests."""
 
-    def __init__(self, mirror: Mirror, upstream: Upstream, background: Background, observe: Observe) -> None:
+    def __init__(self, mirror: Mirror, background: Background, observe: Observe) -> None:
         self._mirror = mirror
-        self._upstream = upstream
         self._background = background
         self._observe = observe
         self._at_once = asyncio.Semaphore(_AT_ONCE)
@@ -129,18 +126,10 @@ class Feeder:
     async def _refresh(
         self, entity_set: EntitySet, keys: Sequence[EntityKey], ask: Ask, model: Model
     ) -> None:
-        """Fetch entities by or-chains of their keys, which upstream answers as whole entities."""
-        root = ask.path[: len(self._mirror.root_path)]
-        for start in range(0, len(keys), _KEYS_PER_REQUEST):
-            some = keys[start : start + _KEYS_PER_REQUEST]
-            target = f"{root}/{entity_path(entity_set, some[0])}"
-            if len(some) > 1:
-                tests = (key_test(entity_set, key) for key in some)
-                target = f"{root}/{entity_set.name}?$filter={'%20or%20'.join(tests)}"
+        for start in range(0, len(keys), KEYS_PER_REQUEST):
+            some = keys[start : start + KEYS_PER_REQUEST]
             async with self._at_once:
-                number = await self._mirror.store.next_fetch_number()
-                reply = await self._upstream.send(ask.own_read(target))
-            fetched = self._mirror.read_entities(reply, entity_set, model, number)
+                fetched = await self._mirror.fetch_some(entity_set, some, model, ask)
             await self._mirror.absorb(entity_set, fetched, ask.provenance(Source.UPSTREAM_REFRESH))
 
     # How upstream writes Atom

@@ -13,7 +13,7 @@ from proxy.odata import verbose_json
 from proxy.odata.edm import EntityKey, EntitySet, Model
 from proxy.odata.errors import ODataError
 from proxy.odata.primitives import PRIMITIVES
-from proxy.odata.uri import entity_path, format_key
+from proxy.odata.uri import entity_path, format_key, key_test
 from proxy.reconcile.exchange import Ask
 from proxy.reconcile.freshness import Storing, decide_storing, is_settled, lied
 from proxy.reconcile.observations import (
@@ -34,6 +34,8 @@ from proxy.reconcile.ports import (
 )
 from proxy.reconcile.sets import Sets
 from proxy.reconcile.stamp import Stamp
+
+KEYS_PER_REQUEST = 20  # longer or-chains may exceed what IIS takes as a query string
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +165,20 @@ class Mirror:
         """GET `target` for `ask`'s caller: the fetch's number, and the reply. Raises like `fetch`."""
         number = await self.store.next_fetch_number()
         return number, await self._upstream.send(ask.own_read(target), joinable=True)
+
+    async def fetch_some(
+        self, entity_set: EntitySet, keys: Sequence[EntityKey], model: Model, ask: Ask
+    ) -> list[Fetched]:
+        """Fetch whole entities, `KEYS_PER_REQUEST` at most, by an or-chain of their keys; missing ones are
+        left out. Raises StoreUnavailable, UpstreamFailure, ODataError for a reply that shows no entities."""
+        root = ask.path[: len(self.root_path)]
+        target = f"{root}/{entity_path(entity_set, keys[0])}"
+        if len(keys) > 1:
+            tests = (key_test(entity_set, key) for key in keys)
+            target = f"{root}/{entity_set.name}?$filter={'%20or%20'.join(tests)}"
+        number = await self.store.next_fetch_number()
+        reply = await self._upstream.send(ask.own_read(target))
+        return self.read_entities(reply, entity_set, model, number)
 
     def is_gone(self, reply: Reply, ask: Ask) -> bool:
         """True for the 404 by which upstream says that an entity does not exist (rule 11).

@@ -8,7 +8,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from proxy.odata import atom, verbose_json
 from proxy.odata.edm import EntityKey, Model
+from proxy.odata.errors import ODataError
+from proxy.odata.media import is_atom
+from proxy.odata.operation import CreateEntity, MergeEntity, UpdateEntity, Write
 from proxy.reconcile.policy import Effect
 from proxy.reconcile.ports import Fetched, Outcome, Reply, Touched
 
@@ -50,6 +54,17 @@ def _key_named(value: Any, logical_name: str) -> Any:
         named = value.get("LogicalName")
         return value.get("Id") if named in (None, logical_name) else None
     return value
+
+
+def read_posted(operation: Write, body: bytes, content_type: str, model: Model) -> dict[str, Any] | None:
+    """What a create or update posts, by property; None where it is not readable as an entity."""
+    if not isinstance(operation, CreateEntity | MergeEntity | UpdateEntity) or not body:
+        return None
+    parse = atom.parse_entry_body if is_atom(content_type) else verbose_json.parse_posted
+    try:
+        return parse(body, operation.entity_set.entity_type, model)
+    except ODataError:
+        return None
 
 
 def requested_changes(

@@ -14,7 +14,9 @@ from typing import Any, Protocol
 
 from multidict import CIMultiDict, CIMultiDictProxy
 
+from proxy.odata.bound import BoundExpression, BoundOrder
 from proxy.odata.edm import EntityKey, EntitySet
+from proxy.odata.relationships import Relationship
 from proxy.reconcile.stamp import Stamp
 
 
@@ -182,9 +184,9 @@ class Touched:
 class NewIntent:
     """The durable mark that a write is about to be sent.
 
-    `target` is None for a create, whose key upstream makes. `touched` are the other entities that the
-    write is known to change. `body` is what the client posted, `before` the digest of the target's state
-    seen just before (None: not known or not existing).
+    `target` is None for a create, whose key upstream makes, and for a batch, whose writes all stand in
+    `touched`, with the entities that the write is known to change beside its target. `body` is what the
+    client posted, `before` the digest of the target's state seen just before (None: not known or none).
     """
 
     method: str
@@ -221,7 +223,9 @@ class Settlement:
 
     `seen`: the states read back after the write, the target's and others'. `removed`: entities that the
     write deleted, with the fetch number of the evidence. `stale`: entities to be fetched rather than
-    checked next time. `unseen`: what the write posted, where its own state was never seen (rule 5).
+    checked next time. `written`: of those seen and removed the ones that the client's request changed, where
+    the intent does not name it as its target. `unseen`: entities whose state as the write made it was never
+    seen (rule 5).
     """
 
     outcome: Outcome
@@ -229,7 +233,8 @@ class Settlement:
     seen: Sequence[tuple[EntitySet, Fetched]] = ()
     removed: Sequence[Touched] = ()
     stale: Sequence[Touched] = ()
-    unseen: Touched | None = None
+    written: Sequence[Touched] = ()
+    unseen: Sequence[Touched] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,6 +270,49 @@ class PutResult:
 
     stored: frozenset[EntityKey] = frozenset()
     changed: frozenset[EntityKey] = frozenset()
+
+
+# Where a page ended: url-safe text, made and read by the store alone.
+SkipToken = str
+
+
+@dataclass(frozen=True, slots=True)
+class Related:
+    """The entities that a relationship leads to from one entity of `source`."""
+
+    source: EntitySet
+    key: EntityKey
+    relationship: Relationship
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A question that the mirror answers by itself.
+
+    Of the entities of the set, or those of it in `within`, the ones that `filter` is true for, in the order
+    of `orderby` and then of their keys. `skip` of them are left out, counted from `after` where that is
+    given; then `top` at most are wanted (None: all), `page` at most at once. `count`: say how many pass the
+    filter, whatever `skip`, `top` and `after` say.
+    """
+
+    entity_set: EntitySet
+    filter: BoundExpression | None = None
+    orderby: tuple[BoundOrder, ...] = ()
+    skip: int = 0
+    top: int | None = None
+    page: int = 50
+    after: SkipToken | None = None
+    count: bool = False
+    within: Related | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A page of what was asked for. `next` is set where `page` alone, not `top`, has cut it short."""
+
+    rows: Sequence[Stored]
+    total: int | None = None
+    next: SkipToken | None = None
 
 
 class Store(Protocol):
@@ -329,6 +377,23 @@ class Store(Protocol):
 
     async def count(self, entity_set: EntitySet, *, at_most: int) -> int:
         """Entities held of the set, counting no further than `at_most`."""
+
+    async def find(self, query: Query) -> Found:
+        """A page of entities, tombstones and bare rows left out. Keys of type Edm.Guid are in the order of
+        SQL Server's uniqueidentifier.
+
+        Raises ODataError: 400 for a skip token that is none of this query's, and for an expression that
+        cannot be worked out over these values (division by zero, overflow); 501 where no set shows the pairs
+        of a relationship."""
+
+    async def count_of(self, query: Query) -> int:
+        """How many entities pass the query's filter. Raises as `find`."""
+
+    async def related(
+        self, relationship: Relationship, sources: Sequence[EntityKey], page: int
+    ) -> Mapping[EntityKey, Found]:
+        """Where a relationship leads from each of these, in the order of keys and at most `page` each; one
+        statement for all. A `next` belongs to the query `within` that source. Raises as `find`."""
 
     async def set_state(self, entity_set: EntitySet) -> SetState: ...
 

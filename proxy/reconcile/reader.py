@@ -18,7 +18,7 @@ from proxy.odata.operation import ReadCollection, ReadEntity
 from proxy.odata.query_options import with_select
 from proxy.odata.uri import format_key
 from proxy.reconcile.assembly import JSON_TYPE, Shape, entity_body, follows_select, page_body
-from proxy.reconcile.errors import NotInMirror, SyncConflict
+from proxy.reconcile.errors import SyncConflict
 from proxy.reconcile.exchange import Answer, Ask, CacheStatus, Forwarded, FromMirror, Relayed
 from proxy.reconcile.feeder import Feeder
 from proxy.reconcile.freshness import (
@@ -85,8 +85,6 @@ class Reader:
             return await self._read_page(operation, ask, shape)
         except StoreUnavailable as error:
             self._observe(StoreFailed("read", str(error)))
-            if ask.directives.only_if_cached:
-                raise NotInMirror("The mirror's database is not available.") from error
             return await self.forward(ask, CacheStatus(fwd="bypass", detail="store-unavailable"))
 
     async def forward(self, ask: Ask, status: CacheStatus) -> Relayed:
@@ -106,8 +104,6 @@ class Reader:
         moved: frozenset[EntityKey] = frozenset(),
     ) -> Answer:
         """Forward, and let the mirror have what the answer shows once the client has it."""
-        if ask.directives.only_if_cached:
-            raise NotInMirror(f"The mirror cannot answer this request for {operation.entity_set.name}.")
         number = await self._store.next_fetch_number()
         answer = await self.forward(ask, CacheStatus(fwd=fwd, detail=detail))
         if not answer.cut and answer.reply.status == 200:
@@ -146,7 +142,7 @@ class Reader:
     async def _read_entity(self, operation: ReadEntity, ask: Ask, shape: Shape) -> Answer:
         entity_set, key = operation.entity_set, operation.key
         held = (await self._store.get(entity_set, [key])).get(key)
-        if ask.directives.no_cache and not ask.directives.only_if_cached:
+        if ask.directives.no_cache:
             return await self._fetch(operation, ask, shape, held, "request")
         # Who shows credentials is always confirmed by upstream (rule 8).
         allowed = 0.0 if ask.caller.credentials else allowed_age(ask.directives)
@@ -154,8 +150,6 @@ class Reader:
         if isinstance(need, Serve) and held is not None:
             answer = self._from_held(held, shape, _AGED)
             return answer or await self._forward(operation, ask, shape.model, "bypass", "not-assembled")
-        if ask.directives.only_if_cached:
-            raise NotInMirror(f"The mirror cannot answer for {entity_set.name}({format_key(key)}).")
         if need is Need.CHECK and held is not None:
             return await self._check(operation, ask, shape, held)
         why: Forwarded = "stale" if held else "uri-miss"
@@ -193,7 +187,7 @@ class Reader:
             text = entity_body(held.document or "", around, shape, self._now())
         if text is None:
             return await self._forward(operation, ask, shape.model, "bypass", "not-assembled")
-        return FromMirror(text, shape.content_type, reply, _CHECKED)
+        return FromMirror(text.encode(), shape.content_type, reply, _CHECKED)
 
     async def _fetch(
         self, operation: ReadEntity, ask: Ask, shape: Shape, held: Stored | None, why: Forwarded
@@ -222,7 +216,7 @@ class Reader:
         text = entity_body(look.fetched.document or "", read_json(look.reply), shape, self._now())
         if text is None:
             return await self._again(ask, why)
-        return FromMirror(text, shape.content_type, look.reply, status)
+        return FromMirror(text.encode(), shape.content_type, look.reply, status)
 
     async def _again(self, ask: Ask, why: Forwarded) -> Relayed:
         """The fetch made for the client brought no answer for it: send the client's own request."""
@@ -269,7 +263,7 @@ class Reader:
         if text is None:
             return None
         age = age_of(held, self._confirmed_at(shape.entity_set, held), self._now())
-        return FromMirror(text, shape.content_type or JSON_TYPE, None, status, int(age))
+        return FromMirror(text.encode(), shape.content_type or JSON_TYPE, None, status, int(age))
 
     def _stale(self, held: Stored | None, shape: Shape) -> FromMirror | None:
         """What is held, where upstream fails and the set's policy lets it stand in (RFC 5861)."""
@@ -283,8 +277,6 @@ class Reader:
 
     async def _read_page(self, operation: ReadCollection, ask: Ask, shape: Shape) -> Answer:
         entity_set = operation.entity_set
-        if ask.directives.only_if_cached:
-            raise NotInMirror(f"The mirror does not answer collections of {entity_set.name} by itself yet.")
         names = self._mirror.stamp_names(entity_set)
         target = f"{ask.path}?{with_select(ask.query, names)}"
         if ask.directives.no_cache:
@@ -318,4 +310,4 @@ class Reader:
             return await self._forward(operation, ask, shape.model, "bypass", "not-assembled")
         for key in keys:
             self._confirmed[entity_set.name, key] = (held[key].fetch_number, reply.sent_at)
-        return FromMirror(text, shape.content_type, reply, _CHECKED)
+        return FromMirror(text.encode(), shape.content_type, reply, _CHECKED)

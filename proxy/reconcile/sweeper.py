@@ -1,13 +1,13 @@
 """Ends the intents that their writer left open: a crash, an answer that never came (rule 6).
 
 Reads upstream back until the outcome is certain, or `write_limit_s` has passed since sending. Deletes
-of others are not looked for yet.
+of others are not looked for yet, nor what the creates in a batch made.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -15,11 +15,18 @@ from multidict import CIMultiDict
 
 from proxy.odata.edm import EntityKey, EntitySet, Model
 from proxy.odata.operation import MergeEntity, UpdateEntity
+from proxy.reconcile.batches import METHOD, Intended, intended_by, read_batch
 from proxy.reconcile.creations import look_for
 from proxy.reconcile.exchange import Ask
 from proxy.reconcile.mirror import Look, Mirror
 from proxy.reconcile.observations import IntentSettled, Observe, StoreFailed, UpstreamFailed
-from proxy.reconcile.outcomes import decide_creation, decide_settlement, requested_changes, touched_by
+from proxy.reconcile.outcomes import (
+    decide_creation,
+    decide_settlement,
+    read_posted,
+    requested_changes,
+    touched_by,
+)
 from proxy.reconcile.ports import (
     Caller,
     Directives,
@@ -31,7 +38,7 @@ from proxy.reconcile.ports import (
     Touched,
     UpstreamFailure,
 )
-from proxy.reconcile.writer import read_posted, touched_of
+from proxy.reconcile.writer import touched_of
 
 _PAUSE_S = 5.0
 _UPDATES: Mapping[str, type[MergeEntity | UpdateEntity]] = {
@@ -73,7 +80,11 @@ class Sweeper:
         try:
             for intent in await self._mirror.store.open_intents():
                 is_abandoned = self._now() - intent.opened_at >= timedelta(seconds=self.grace_s)
-                if intent.id not in self._in_flight and is_abandoned:
+                is_known = {
+                    intent.entity_set,
+                    *(name for name, _ in intent.touched),
+                } <= model.entity_sets.keys()
+                if intent.id not in self._in_flight and is_abandoned and is_known:
                     await self._settle(intent, model)
         except StoreUnavailable as error:
             self._observe(StoreFailed("sweep", str(error)))
@@ -81,29 +92,37 @@ class Sweeper:
             self._observe(UpstreamFailed("sweep", type(error).__name__))
 
     async def _settle(self, intent: Intent, model: Model) -> None:
-        entity_set = model.entity_sets.get(intent.entity_set)
-        if entity_set is None:
-            return
+        """Read back all that the intent names; settle it once every write of it is certain, or late."""
         age = self._now() - intent.opened_at
         limit = timedelta(seconds=self._mirror.rules.write_limit_s)
-        if intent.key is None:
-            await self._settle_create(intent, entity_set, model, age, limit)
+        if intent.method == "CreateEntity":
+            await self._settle_create(intent, model.entity_sets[intent.entity_set], model, age, limit)
             return
-        look = await self._mirror.fetch_key(entity_set, intent.key, model, self._ask)
-        is_gone = look.fetched is None and self._mirror.is_gone(look.reply, self._ask)
-        if look.fetched is None and not is_gone:
+        intended = self._intended(intent, model)
+        if any(one.key is None for one in intended) and age <= limit:
             return
-        outcome = decide_settlement(
-            deletes=intent.method == "DeleteEntity",
-            before=intent.before,
-            changes=self._changes(intent, entity_set, intent.key, model),
-            seen=look.fetched,
-            age=age,
-            limit=limit,
-        )
-        if outcome is None:
-            return
-        await self._close(intent, self._settlement(intent, entity_set, look, outcome, model))
+        outcomes: list[Outcome] = []
+        looks: list[tuple[Intended, Look, Outcome]] = []
+        for one in intended:
+            if one.key is None:
+                outcomes.append(Outcome.UNDETERMINED)
+                continue
+            look = await self._mirror.fetch_key(one.entity_set, one.key, model, self._ask)
+            if look.fetched is None and not self._mirror.is_gone(look.reply, self._ask):
+                return
+            outcome = decide_settlement(
+                deletes=one.deletes,
+                before=await self._before(intent, one.entity_set, one.key),
+                changes=self._changes(one),
+                seen=look.fetched,
+                age=age,
+                limit=limit,
+            )
+            if outcome is None:
+                return
+            outcomes.append(outcome)
+            looks.append((one, look, outcome))
+        await self._close(intent, _settlement(intent, looks, outcomes, model))
 
     async def _settle_create(
         self, intent: Intent, entity_set: EntitySet, model: Model, age: timedelta, limit: timedelta
@@ -118,32 +137,66 @@ class Sweeper:
         if made is not None:
             effects = self._mirror.sets.policy(entity_set).effects
             stale = [*touched_of(intent, model), *touched_by(effects, made.values, model)]
-            settlement = replace(settlement, seen=[(entity_set, made)], stale=stale)
+            written = [Touched(entity_set, made.key)]
+            settlement = replace(settlement, seen=[(entity_set, made)], written=written, stale=stale)
         await self._close(intent, settlement)
 
-    def _settlement(
-        self, intent: Intent, entity_set: EntitySet, look: Look, outcome: Outcome, model: Model
-    ) -> Settlement:
-        stale = touched_of(intent, model)
-        if look.fetched is None and intent.key is not None:
-            return Settlement(outcome, look.number, removed=[Touched(entity_set, intent.key)], stale=stale)
-        seen = [(entity_set, look.fetched)] if look.fetched else []
-        return Settlement(outcome, look.number, seen=seen, stale=stale)
+    def _intended(self, intent: Intent, model: Model) -> list[Intended]:
+        """What the intent's writes ask for, the whole of a batch's or its one."""
+        entity_set = model.entity_sets[intent.entity_set]
+        if intent.method == METHOD:
+            batch = read_batch(intent.body, intent.content_type, self._mirror.root_path, model)
+            return intended_by(batch.writes, model)
+        make = _UPDATES.get(intent.method)
+        posted = None
+        if make is not None and intent.key is not None:
+            posted = read_posted(make(entity_set, intent.key), intent.body, intent.content_type, model)
+        return [Intended(entity_set, intent.key, intent.method == "DeleteEntity", posted)]
+
+    async def _before(self, intent: Intent, entity_set: EntitySet, key: EntityKey) -> bytes | None:
+        """The digest of the state before the write: for a batch's, what its pre-read left in the row."""
+        if intent.method != METHOD:
+            return intent.before
+        held = (await self._mirror.store.get(entity_set, [key])).get(key)
+        return held.digest if held is not None and held.document is not None else None
+
+    def _changes(self, one: Intended) -> dict[str, object] | None:
+        rules = self._mirror.rules
+        leave_out = frozenset({rules.modified_property, rules.version_property})
+        return None if one.posted is None else requested_changes(one.posted, None, leave_out)
 
     async def _close(self, intent: Intent, settlement: Settlement) -> None:
         await self._mirror.store.settle_intent(intent, settlement)
         self._observe(IntentSettled(intent.id, settlement.outcome.value, intent.entity_set))
 
-    def _changes(
-        self, intent: Intent, entity_set: EntitySet, key: EntityKey, model: Model
-    ) -> dict[str, object] | None:
-        make = _UPDATES.get(intent.method)
-        if make is None:
-            return None
-        posted = read_posted(make(entity_set, key), intent.body, intent.content_type, model)
-        rules = self._mirror.rules
-        leave_out = frozenset({rules.modified_property, rules.version_property})
-        return None if posted is None else requested_changes(posted, None, leave_out)
+
+def _settlement(
+    intent: Intent,
+    looks: Sequence[tuple[Intended, Look, Outcome]],
+    outcomes: Sequence[Outcome],
+    model: Model,
+) -> Settlement:
+    """One undetermined write makes the intent so, one that was applied else makes it applied."""
+    seen, removed, written = [], [], []
+    for one, look, outcome in looks:
+        if one.key is None:
+            continue
+        entity = Touched(one.entity_set, one.key)
+        if look.fetched is not None:
+            seen.append((one.entity_set, look.fetched))
+        else:
+            removed.append(entity)
+        if outcome is Outcome.APPLIED:
+            written.append(entity)
+    ranked = (Outcome.UNDETERMINED, Outcome.APPLIED, Outcome.REFUSED)
+    return Settlement(
+        next((outcome for outcome in ranked if outcome in outcomes), Outcome.UNDETERMINED),
+        min((look.number for _, look, _ in looks), default=intent.fetch_number),
+        seen=seen,
+        removed=removed,
+        stale=[Touched(model.entity_sets[name], key) for name, key in intent.touched],
+        written=written,
+    )
 
 
 def _background_ask(mirror: Mirror) -> Ask:

@@ -11,29 +11,18 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from proxy.odata import atom, verbose_json
+from proxy.odata import verbose_json
 from proxy.odata.edm import EntityKey, EntitySet, Model
 from proxy.odata.errors import ODataError
-from proxy.odata.media import is_atom
-from proxy.odata.operation import (
-    ChangeLinks,
-    CreateEntity,
-    DeleteEntity,
-    MergeEntity,
-    UpdateEntity,
-    UpdateProperty,
-)
+from proxy.odata.operation import ChangeLinks, CreateEntity, Write
 from proxy.odata.query_options import with_select
 from proxy.odata.uri import entity_path
 from proxy.reconcile.background import Background
-from proxy.reconcile.errors import OutcomeUnknown, WritesRefused
 from proxy.reconcile.exchange import Answer, Ask, CacheStatus, Relayed
 from proxy.reconcile.feeder import Feeder
 from proxy.reconcile.freshness import in_sync
 from proxy.reconcile.mirror import Look, Mirror, read_json
-from proxy.reconcile.observations import IntentOpened, IntentSettled, Observe, StoreFailed
-from proxy.reconcile.observations import OutcomeUnknown as OutcomeUnknownSeen
-from proxy.reconcile.outcomes import outcome_of, requested_changes, shows, touched_by
+from proxy.reconcile.outcomes import outcome_of, read_posted, requested_changes, shows, touched_by
 from proxy.reconcile.ports import (
     Fetched,
     Intent,
@@ -46,11 +35,9 @@ from proxy.reconcile.ports import (
     StoreUnavailable,
     Touched,
     Upstream,
-    UpstreamCut,
     UpstreamFailure,
 )
-
-Write = CreateEntity | MergeEntity | UpdateEntity | DeleteEntity | UpdateProperty | ChangeLinks
+from proxy.reconcile.sending import Sender
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,25 +49,24 @@ class Before:
 
 
 class Writer:
-    """Carries out writes. `in_flight` holds the intents that this process is still working on."""
+    """Carries out writes of one request each."""
 
     def __init__(
         self,
         mirror: Mirror,
         upstream: Upstream,
+        sender: Sender,
         feeder: Feeder,
         background: Background,
-        observe: Observe,
         now: Callable[[], datetime],
     ) -> None:
         self._mirror = mirror
         self._store = mirror.store
         self._upstream = upstream
+        self._sender = sender
         self._feeder = feeder
         self._background = background
-        self._observe = observe
         self._now = now
-        self.in_flight: set[int] = set()
 
     async def write(self, operation: Write, ask: Ask, model: Model) -> Answer:
         """Carry out a write, to its end even if the client leaves.
@@ -93,39 +79,24 @@ class Writer:
         target = key_of(operation)
         try:
             before = await self._read_before(operation.entity_set, target, ask, model)
-            intent = await self._store.open_intent(self._intent(operation, target, before, ask, model))
+            intent = await self._sender.open(self._intent(operation, target, before, ask, model))
         except StoreUnavailable as error:
-            self._observe(StoreFailed("write", str(error)))
-            raise WritesRefused("The write cannot be recorded now, so it was not sent.") from error
-        self._observe(IntentOpened(intent.id, intent.method, intent.entity_set))
-        self.in_flight.add(intent.id)
-        try:
+            raise self._sender.refused(error) from error
+        with self._sender.under_way(intent):
             return await self._send(operation, intent, before, ask, model)
-        finally:
-            self.in_flight.discard(intent.id)
 
     async def _send(self, operation: Write, intent: Intent, before: Before, ask: Ask, model: Model) -> Answer:
-        cut = False
-        try:
-            reply = await self._upstream.send(ask.request)
-        except UpstreamCut as failure:
-            reply, cut = failure.reply, True
-        except UpstreamFailure as failure:
-            if failure.sent:
-                self._observe(OutcomeUnknownSeen(intent.id, intent.entity_set))
-                raise OutcomeUnknown(intent.id) from failure
-            await self._settle(intent, Settlement(Outcome.REFUSED, intent.fetch_number))
-            raise
+        reply, cut = await self._sender.send(intent, ask.request)
         outcome = outcome_of(reply)
         if outcome is Outcome.APPLIED:
             settled = await self._settle_applied(operation, intent, before, reply, ask, model)
         elif outcome is Outcome.REFUSED:
             stale = [Touched(operation.entity_set, intent.key)] if reply.status >= 500 and intent.key else []
-            settled = await self._settle(intent, Settlement(outcome, intent.fetch_number, stale=stale))
+            settled = await self._sender.settle(intent, Settlement(outcome, intent.fetch_number, stale=stale))
         else:
             settled = False
         if not settled:
-            self._observe(OutcomeUnknownSeen(intent.id, intent.entity_set))
+            self._sender.leave_open(intent)
         return Relayed(reply, CacheStatus(fwd="method", stored=settled and outcome is Outcome.APPLIED), cut)
 
     # Before
@@ -213,9 +184,10 @@ class Writer:
                 look.number,
                 seen=[(entity_set, look.fetched)],
                 stale=stale,
-                unseen=Touched(entity_set, look.fetched.key) if unseen else None,
+                written=[Touched(entity_set, look.fetched.key)],
+                unseen=[Touched(entity_set, look.fetched.key)] if unseen else [],
             )
-        if not await self._settle(intent, settlement):
+        if not await self._sender.settle(intent, settlement):
             return False
         for touched in stale:
             self._feeder.refresh(touched.entity_set, [touched.key], ask, model)
@@ -244,30 +216,10 @@ class Writer:
         leave_out = frozenset({self._mirror.rules.modified_property, self._mirror.rules.version_property})
         return not shows(requested_changes(posted, before.values or None, leave_out), after.values)
 
-    async def _settle(self, intent: Intent, settlement: Settlement) -> bool:
-        try:
-            await self._store.settle_intent(intent, settlement)
-        except StoreUnavailable as error:
-            self._observe(StoreFailed("settle", str(error)))
-            return False
-        self._observe(IntentSettled(intent.id, settlement.outcome.value, intent.entity_set))
-        return True
-
 
 def key_of(operation: Write) -> EntityKey | None:
     """The key of the entity that a write names; None for a create."""
     return None if isinstance(operation, CreateEntity) else operation.key
-
-
-def read_posted(operation: Write, body: bytes, content_type: str, model: Model) -> dict[str, Any] | None:
-    """What a create or update posts, by property; None where it is not readable as an entity."""
-    if not isinstance(operation, CreateEntity | MergeEntity | UpdateEntity) or not body:
-        return None
-    parse = atom.parse_entry_body if is_atom(content_type) else verbose_json.parse_posted
-    try:
-        return parse(body, operation.entity_set.entity_type, model)
-    except ODataError:
-        return None
 
 
 def touched_of(intent: Intent, model: Model) -> list[Touched]:

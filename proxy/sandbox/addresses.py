@@ -10,8 +10,8 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 from proxy.odata.edm import EntitySet
+from proxy.odata.relationships import logical_name
 from proxy.sandbox import faultcodes
-from proxy.sandbox.schema import logical_name
 
 if TYPE_CHECKING:
     from proxy.sandbox.organisation import Organisation

@@ -9,14 +9,32 @@ from __future__ import annotations
 import functools
 import unicodedata
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 
 @functools.lru_cache(maxsize=200_000)
 def fold(text: str) -> str:
-    """Without case and accents; blanks stay. What LIKE compares."""
-    decomposed = unicodedata.normalize("NFKD", text.lower())
-    return "".join(character for character in decomposed if not unicodedata.combining(character)).lower()
+    """Without case and accents; blanks stay. What LIKE compares.
+
+    Accents are what Unicode calls combining marks; the vowel signs of many scripts are none. A sigma is a
+    sigma, wherever it stands in a word.
+    """
+    if text.isascii():
+        return text.lower()
+    decomposed = unicodedata.normalize("NFKD", text)
+    letters = "".join(character for character in decomposed if not _is_accent(character))
+    return one_to_one(letters, str.lower).replace("\u03c2", "\u03c3")
+
+
+@functools.cache
+def _is_accent(character: str) -> bool:
+    return unicodedata.name(character, "").startswith("COMBINING ")
+
+
+def one_to_one(text: str, convert: Callable[[str], str]) -> str:
+    """The text converted letter by letter; a letter that would become two stays, as it does in SQL Server."""
+    return "".join(changed if len(changed := convert(character)) == 1 else character for character in text)
 
 
 @functools.lru_cache(maxsize=200_000)

@@ -15,8 +15,9 @@ from decimal import Decimal
 from typing import Any
 
 from proxy.odata.edm import EntitySet, Property
+from proxy.odata.relationships import is_reference, logical_name
 from proxy.sandbox import words
-from proxy.sandbox.schema import Schema, is_reference, logical_name
+from proxy.sandbox.schema import Schema
 
 Values = dict[str, Any]
 Maker = Callable[[random.Random, int], Any]

@@ -1,8 +1,10 @@
-"""`$filter` over rows in Python, by SQL Server's rules: the judge of any SQL that claims to say the same.
+"""`$filter` over rows in Python: the judge of any SQL that claims to say the same.
 
-Truth has three values: a comparison with null is unknown (None), `eq null` and `ne null` test for it, and a
-row counts only where the whole is True. Strings compare by `collation.fold_trimmed`, LIKE-like functions by
-`collation.fold`; wildcards in their literals are plain characters.
+Every condition is true or false: null equals null and nothing else, is neither less nor greater, and where a
+condition is expected counts as false. That is what WCF Data Services makes of an expression (C#'s lifted
+operators), and what the platform's own NotEqual does. Strings compare by `collation.fold_trimmed`, LIKE-like
+functions by `collation.fold`; wildcards in their literals are plain characters. Numbers of two kinds meet as
+[MS-ODATA] 2.2.3.6.1.1 has it.
 """
 
 from __future__ import annotations
@@ -16,9 +18,10 @@ from typing import Any
 from proxy.odata.edm import EntitySet
 from proxy.odata.errors import ODataError
 from proxy.odata.expressions import Binary, Call, Expression, Literal, Logical, PropertyPath, Unary
+from proxy.odata.relationships import is_reference
 from proxy.sandbox.collation import comparable
 from proxy.sandbox.functions import FUNCTIONS, family_of
-from proxy.sandbox.schema import is_reference
+from proxy.sandbox.numbers import KINDS, converter, negation, operation
 from proxy.sandbox.tables import Tables, Values
 
 Evaluator = Callable[[Values], Any]
@@ -31,20 +34,15 @@ _COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
     "gt": operator.gt,
     "ge": operator.ge,
 }
-_ARITHMETIC: dict[str, Callable[[Any, Any], Any]] = {
-    "add": operator.add,
-    "sub": operator.sub,
-    "mul": operator.mul,
-}
 
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """A function of a row, and the family of types it gives; `constant` where the row does not matter."""
+    """A function of a row, and the family of types it gives; `literal` where it is one."""
 
     evaluate: Evaluator
     family: str
-    constant: bool = False
+    literal: Literal | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +63,13 @@ def compile_filter(expression: Expression, scope: Scope) -> Callable[[Values], b
     compiled = compile_expression(expression, scope)
     if compiled.family not in ("boolean", "null"):
         raise ODataError("The $filter expression must evaluate to a single boolean value.")
-    evaluate = compiled.evaluate
-    return lambda row: evaluate(row) is True
+    return _condition(compiled)
 
 
 def compile_expression(expression: Expression, scope: Scope) -> Compiled:
     if isinstance(expression, Literal):
         value = expression.value
-        return Compiled(lambda row: value, family_of(expression.type), constant=True)
+        return Compiled(lambda row: value, family_of(expression.type), expression)
     if isinstance(expression, PropertyPath):
         return compile_path(expression, scope)
     if isinstance(expression, Logical):
@@ -113,11 +110,23 @@ def compile_path(path: PropertyPath, scope: Scope) -> Compiled:
     return Compiled(lambda row: None if row[name] is None else row[name].get(member), family)
 
 
+def _entity(path: PropertyPath, scope: Scope) -> Compiled | None:
+    """The key of the one entity that a path of navigation properties alone leads to."""
+    entity_set = scope.entity_set
+    for name in path.segments:
+        relationship = scope.tables.schema.relationships.of(entity_set, name)
+        if relationship is None:
+            return None
+        entity_set = relationship.target
+    key_name = scope.tables.schema.key_name(entity_set)
+    return compile_path(PropertyPath((*path.segments, key_name), path.position), scope)
+
+
 def _navigated(path: PropertyPath, scope: Scope) -> Compiled:
     """A path through a navigation property, which must be expanded and lead to one entity (3.1)."""
     name, *rest = path.segments
     tables = scope.tables
-    relationship = tables.schema.relationship(scope.entity_set, name)
+    relationship = tables.schema.relationships.of(scope.entity_set, name)
     if relationship is None or not rest:
         raise ODataError(f"The navigation property '{name}' cannot be compared.", position=path.position)
     if name not in scope.expanded and scope.language == "2011":
@@ -147,105 +156,134 @@ def no_property(name: str, type_name: str, position: int = -1) -> ODataError:
 
 
 def _logical(expression: Logical, scope: Scope) -> Compiled:
-    operands = [_boolean(compile_expression(each, scope)).evaluate for each in expression.operands]
-    decisive = expression.operator == "or"
-
-    def evaluate(row: Values) -> bool | None:
-        result: bool | None = not decisive
-        for operand in operands:
-            value: bool | None = operand(row)
-            if value is decisive:
-                return decisive
-            if value is None:
-                result = None
-        return result
-
-    return Compiled(evaluate, "boolean")
+    operands = [_condition(compile_expression(each, scope)) for each in expression.operands]
+    joined = any if expression.operator == "or" else all
+    return Compiled(lambda row: joined(operand(row) for operand in operands), "boolean")
 
 
-def _boolean(compiled: Compiled) -> Compiled:
+def _condition(compiled: Compiled) -> Callable[[Values], bool]:
     if compiled.family not in ("boolean", "null"):
         raise ODataError("A boolean expression was expected.")
-    return compiled
+    evaluate = compiled.evaluate
+    return lambda row: evaluate(row) is True
 
 
 def _unary(expression: Unary, scope: Scope) -> Compiled:
     operand = compile_expression(expression.operand, scope)
-    evaluate = operand.evaluate
     if expression.operator == "not":
-        _boolean(operand)
-        return Compiled(lambda row: None if (value := evaluate(row)) is None else not value, "boolean")
-    if operand.family != "number":
+        holds = _condition(operand)
+        return Compiled(lambda row: not holds(row), "boolean")
+    if operand.family == "null":
+        return operand
+    if operand.family not in KINDS:
         raise ODataError("Only a number can be negated.")
-    return Compiled(lambda row: None if (value := evaluate(row)) is None else -value, "number")
+    return Compiled(_unless_null(negation(operand.family), operand.evaluate), operand.family)
+
+
+def _unless_null(apply: Callable[..., Any], *operands: Evaluator) -> Evaluator:
+    """Null where an operand is."""
+
+    def evaluate(row: Values) -> Any:
+        values = [operand(row) for operand in operands]
+        return None if any(value is None for value in values) else apply(*values)
+
+    return evaluate
 
 
 def _binary(expression: Binary, scope: Scope) -> Compiled:
+    comparing = expression.operator in _COMPARISONS
+    if comparing and (tested := _tested_for_null(expression, scope)) is not None:
+        evaluate, wanted = tested.evaluate, expression.operator == "eq"
+        return Compiled(lambda row: (evaluate(row) is None) is wanted, "boolean")
     left, right = compile_expression(expression.left, scope), compile_expression(expression.right, scope)
-    if left.family != right.family and "null" not in (left.family, right.family):
+    family = _common_family(left, right)
+    if family is None:
         raise ODataError(
             f"Operator '{expression.operator}' incompatible with operand types"
-            f" '{left.family}' and '{right.family}'."
+            f" '{_named(left)}' and '{_named(right)}'.",
+            position=expression.position,
         )
-    if expression.operator in _COMPARISONS:
-        return _comparison(expression.operator, left, right)
-    if left.family != "number" or right.family != "number":
-        raise ODataError(f"Operator '{expression.operator}' takes numbers.")
-    return Compiled(_arithmetic(expression.operator, left.evaluate, right.evaluate), "number")
+    if comparing:
+        return _comparison(expression.operator, left, right, family)
+    if family not in (*KINDS, "null"):
+        raise ODataError(f"Operator '{expression.operator}' takes numbers.", position=expression.position)
+    if family == "null":
+        return Compiled(lambda row: None, "null")
+    apply = operation(expression.operator, family)
+    return Compiled(_unless_null(apply, _operand(left, family), _operand(right, family)), family)
 
 
-def _comparison(name: str, left: Compiled, right: Compiled) -> Compiled:
-    first, second = left.evaluate, right.evaluate
-    if "null" in (left.family, right.family):
-        if name not in ("eq", "ne"):
-            raise ODataError(f"Operator '{name}' cannot compare with null.")
-        tested = first if right.family == "null" else second
-        wanted = name == "eq"
-        return Compiled(lambda row: (tested(row) is None) is wanted, "boolean")
-    compare = _COMPARISONS[name]
+def _tested_for_null(expression: Binary, scope: Scope) -> Compiled | None:
+    """The other operand of `eq null` and `ne null`."""
+    for tested, other in ((expression.left, expression.right), (expression.right, expression.left)):
+        if isinstance(other, Literal) and other.type == "null":
+            if expression.operator not in ("eq", "ne"):
+                if scope.language == "2011":
+                    raise ODataError(f"Operator '{expression.operator}' cannot compare with null.")
+                return None
+            if isinstance(tested, PropertyPath) and scope.language == "v2":
+                return _entity(tested, scope) or compile_path(tested, scope)
+            return compile_expression(tested, scope)
+    return None
+
+
+def _common_family(left: Compiled, right: Compiled) -> str | None:
+    """What both operands are taken as; None where they do not go together."""
+    families = {left.family, right.family} - {"null"}
+    if len(families) == 1:
+        return families.pop()
+    if not families:
+        return "null"
+    if not families <= {*KINDS}:
+        return None
+    if families == {"decimal", "double"}:
+        real = left if left.family == "double" else right
+        # A literal spells a decimal number as well, unless it is none or too large for one.
+        return "decimal" if real.literal is not None and abs(real.literal.value) < 1e28 else "double"
+    return max(families, key=KINDS.index)
+
+
+def _named(compiled: Compiled) -> str:
+    return "number" if compiled.family in KINDS else compiled.family
+
+
+def _operand(compiled: Compiled, family: str) -> Evaluator:
+    """The operand as one of the family; a literal is converted once."""
+    if compiled.family == family or family not in KINDS:
+        return compiled.evaluate
+    literal = compiled.literal
+    if literal is not None and literal.value is not None:
+        spelt = isinstance(literal.value, float) and family == "decimal"
+        value = Decimal(literal.text.rstrip("dDfF")) if spelt else converter(family)(literal.value)
+        return lambda row: value
+    return _unless_null(converter(family), compiled.evaluate)
+
+
+def _comparison(name: str, left: Compiled, right: Compiled, family: str) -> Compiled:
     ordering = name not in ("eq", "ne")
-    first, second = _comparand(left, ordering), _comparand(right, ordering)
+    if ordering and family in ("boolean", "binary"):
+        raise ODataError(f"Operator '{name}' incompatible with operand types '{family}' and '{family}'.")
+    compare = _COMPARISONS[name]
+    first, second = (_comparand(operand, family, ordering) for operand in (left, right))
 
-    def evaluate(row: Values) -> bool | None:
+    def evaluate(row: Values) -> bool:
         one, other = first(row), second(row)
-        return None if one is None or other is None else bool(compare(one, other))
+        if ordering and (one is None or other is None):
+            return False
+        return bool(compare(one, other))
 
     return Compiled(evaluate, "boolean")
 
 
-def _comparand(compiled: Compiled, ordering: bool) -> Evaluator:
-    """The operand in a form that Python compares as SQL Server would; constants are converted once."""
-    evaluate = compiled.evaluate
-    if compiled.family == "guid" and not ordering:
+def _comparand(compiled: Compiled, family: str, ordering: bool) -> Evaluator:
+    """The operand in a form that Python compares as SQL Server would; literals are converted once."""
+    evaluate = _operand(compiled, family)
+    if family != "string" and not (family == "guid" and ordering):
         return evaluate
-    convert = _number if compiled.family == "number" else comparable
-    if compiled.constant:
-        value = convert(evaluate({}))
+    if compiled.literal is not None:
+        value = comparable(compiled.literal.value)
         return lambda row: value
-    return lambda row: None if (value := evaluate(row)) is None else convert(value)
-
-
-def _number(value: Any) -> Any:
-    """Decimal and float meet as numbers do in a database: by their decimal texts."""
-    return Decimal(repr(value)) if isinstance(value, float) else value
-
-
-def _arithmetic(name: str, first: Evaluator, second: Evaluator) -> Evaluator:
-    def evaluate(row: Values) -> Any:
-        one, other = first(row), second(row)
-        if one is None or other is None:
-            return None
-        if name in _ARITHMETIC:
-            return _ARITHMETIC[name](_number(one), _number(other))
-        if other == 0:
-            raise ODataError("Division by zero.", status=500)
-        if isinstance(one, int) and isinstance(other, int):
-            quotient = abs(one) // abs(other) * (1 if (one < 0) == (other < 0) else -1)
-            return quotient if name == "div" else one - other * quotient
-        dividend, divisor = Decimal(_number(one)), Decimal(_number(other))
-        return dividend / divisor if name == "div" else dividend % divisor
-
-    return evaluate
+    return _unless_null(comparable, evaluate)
 
 
 # Functions
@@ -256,19 +294,14 @@ def _call(expression: Call, scope: Scope) -> Compiled:
     if function is None:
         raise ODataError(f"The function '{expression.name}' is not served.", status=501)
     arguments = [compile_expression(each, scope) for each in expression.arguments]
-    for argument, family in zip(arguments, function.families, strict=False):
-        if argument.family not in (family, "null"):
+    for argument, families in zip(arguments, function.families, strict=False):
+        if argument.family not in (*families, "null"):
             raise ODataError(
                 f"No applicable function found for '{expression.name}' with these arguments.",
                 position=expression.position,
             )
     evaluators = [argument.evaluate for argument in arguments]
-
-    def evaluate(row: Values) -> Any:
-        values = [argument(row) for argument in evaluators]
-        return None if None in values else function.apply(*values)
-
-    return Compiled(evaluate, function.family)
+    return Compiled(_unless_null(function.apply, *evaluators), function.family or arguments[0].family)
 
 
 # What Dynamics 2011 does not understand

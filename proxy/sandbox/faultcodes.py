@@ -6,7 +6,7 @@ import uuid
 
 from proxy.odata.edm import EntitySet
 from proxy.odata.errors import ODataError
-from proxy.sandbox.schema import logical_name
+from proxy.odata.relationships import logical_name
 
 
 def does_not_exist(entity_set: EntitySet, key: uuid.UUID) -> ODataError:

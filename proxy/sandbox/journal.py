@@ -6,6 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 
+@dataclass(frozen=True, slots=True)
+class PartEntry:
+    """One request in a batch; `target` as it stands there."""
+
+    method: str
+    target: str
+    status: int
+    applied: bool
+
+
 @dataclass(slots=True)
 class Entry:
     """One request and how it ended.
@@ -13,6 +23,7 @@ class Entry:
     `target` is the raw request target, `headers` what came (case-insensitive), `body` its bytes (the first
     mebibyte where the path is not OData). `status` is None until answered, and stays None where the
     connection was closed instead. `applied`: a write took effect, whatever was answered.
+    `parts`: what a batch held, as far as it was carried out.
     """
 
     number: int
@@ -22,6 +33,7 @@ class Entry:
     body: bytes
     status: int | None = None
     applied: bool = False
+    parts: tuple[PartEntry, ...] = ()
 
 
 class Journal(list[Entry]):

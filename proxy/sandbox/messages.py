@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from proxy.odata import atom, verbose_json
 from proxy.odata.errors import ODataError
 from proxy.odata.media import Format, response_format
+from proxy.sandbox.journal import PartEntry
 from proxy.sandbox.switches import Switches
 
 JSON = "application/json;charset=utf-8"
@@ -36,7 +37,7 @@ class Incoming:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """`applied`: a write took effect. `delay_s`: how long the server was busy with it."""
+    """`applied`: a write took effect. `delay_s`: how long the server was busy with it. `parts`: a batch's."""
 
     status: int
     body: bytes = b""
@@ -45,6 +46,7 @@ class Answer:
     headers: Mapping[str, str] = field(default_factory=dict)
     applied: bool = False
     delay_s: float = 0.0
+    parts: tuple[PartEntry, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

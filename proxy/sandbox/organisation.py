@@ -10,12 +10,13 @@ from decimal import Decimal
 from typing import Any, Literal
 
 from proxy.odata.edm import EntitySet
+from proxy.odata.relationships import Relationship, is_reference, logical_name
 from proxy.sandbox import faultcodes
 from proxy.sandbox.addresses import Addresses
 from proxy.sandbox.clock import Clock
 from proxy.sandbox.data import derive, new_key
 from proxy.sandbox.plugins import Plugins
-from proxy.sandbox.schema import Relationship, Schema, is_reference, logical_name
+from proxy.sandbox.schema import Schema
 from proxy.sandbox.switches import Switches
 from proxy.sandbox.tables import Tables, Values
 from proxy.sandbox.values import is_server_kept, stored

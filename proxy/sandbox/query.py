@@ -17,7 +17,7 @@ from proxy.odata.query_options import QueryOptions
 from proxy.sandbox import faultcodes
 from proxy.sandbox.collation import sort_key
 from proxy.sandbox.cookies import read_cookie, write_cookie
-from proxy.sandbox.evaluate import Scope, compile_filter, compile_path, no_property
+from proxy.sandbox.evaluate import Scope, compile_expression, compile_filter, compile_path, no_property
 from proxy.sandbox.switches import Switches
 from proxy.sandbox.tables import Tables, Values
 
@@ -30,6 +30,14 @@ _KEPT_IN_LINK = frozenset({"$filter", "$expand", "$orderby", "$inlinecount", "$s
 _MAX_ORDER_COLUMNS = 12
 _DISTINCT_LIMIT = 5000
 _CACHED_QUERIES = 256
+# Types of computed values, by their family, as far as they are not text.
+_EDM_TYPES = {
+    "boolean": "Edm.Boolean",
+    "int32": "Edm.Int32",
+    "int64": "Edm.Int64",
+    "decimal": "Edm.Decimal",
+    "double": "Edm.Double",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,25 +150,29 @@ class Queries:
         items = parse_orderby(options.orderby) if options.orderby else ()
         if len(items) > _MAX_ORDER_COLUMNS and self._switches.language == "2011":
             raise ODataError(f"At most {_MAX_ORDER_COLUMNS} columns can be sorted by.")
-        columns = [self._column(entity_set, item, expanded) for item in items]
+        columns = [self._column(entity_set, item, index, expanded) for index, item in enumerate(items)]
         key_name = self._tables.schema.key_name(entity_set)
         if key_name.lower() not in {column.name for column in columns}:
             columns.append(_Column(key_name.lower(), "Edm.Guid", lambda row: row[key_name], descending=False))
         return columns
 
-    def _column(self, entity_set: EntitySet, item: OrderItem, expanded: frozenset[str]) -> _Column:
-        path = item.expression
-        entity_type = entity_set.entity_type
+    def _column(
+        self, entity_set: EntitySet, item: OrderItem, index: int, expanded: frozenset[str]
+    ) -> _Column:
+        path, language = item.expression, self._switches.language
+        scope = Scope(entity_set, self._tables, expanded, language)
         if not isinstance(path, PropertyPath):
-            raise ODataError("Only properties can be sorted by.")
-        if path.segments[0] in entity_type.navigation_properties and self._switches.language == "2011":
+            if language == "2011":
+                raise ODataError("Only properties can be sorted by.")
+            compiled = compile_expression(path, scope)
+            type_name = _EDM_TYPES.get(compiled.family, "Edm.String")
+            return _Column(f"expression{index}", type_name, compiled.evaluate, item.descending)
+        if path.segments[0] in entity_set.entity_type.navigation_properties and language == "2011":
             raise ODataError("Only properties of the root entity can be sorted by.", position=path.position)
-        scope = Scope(entity_set, self._tables, expanded, self._switches.language)
-        compiled = compile_path(path, scope)
         return _Column(
             "/".join(path.segments).lower(),
             self._type_of(entity_set, path.segments),
-            compiled.evaluate,
+            compile_path(path, scope).evaluate,
             item.descending,
         )
 
@@ -169,7 +181,7 @@ class Queries:
         name, *rest = segments
         declared = entity_set.entity_type.properties.get(name)
         if declared is None:
-            relationship = schema.relationship(entity_set, name)
+            relationship = schema.relationships.of(entity_set, name)
             if relationship is None:
                 raise no_property(name, entity_set.entity_type.qualified_name)
             return self._type_of(relationship.target, tuple(rest))

@@ -12,6 +12,7 @@ from proxy.odata.edm import EntitySet, Property
 from proxy.odata.errors import ODataError
 from proxy.odata.primitives import PRIMITIVES
 from proxy.odata.query_options import QueryOptions
+from proxy.odata.relationships import Relationship
 from proxy.odata.uri import ResourcePath
 from proxy.sandbox.evaluate import no_property
 from proxy.sandbox.messages import (
@@ -28,7 +29,6 @@ from proxy.sandbox.messages import (
 from proxy.sandbox.organisation import Organisation
 from proxy.sandbox.query import Queries, check_options
 from proxy.sandbox.render import Renderer
-from proxy.sandbox.schema import Relationship
 from proxy.sandbox.switches import Switches
 
 

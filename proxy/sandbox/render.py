@@ -10,13 +10,14 @@ from proxy.odata import atom, verbose_json
 from proxy.odata.edm import EntitySet
 from proxy.odata.errors import ODataError
 from proxy.odata.query_options import QueryOptions, parse_query
+from proxy.odata.relationships import Relationship
 from proxy.odata.uri import format_key
 from proxy.sandbox import faultcodes
 from proxy.sandbox.clock import Clock
 from proxy.sandbox.evaluate import no_property
 from proxy.sandbox.messages import Roots
 from proxy.sandbox.query import Page, Queries
-from proxy.sandbox.schema import Relationship, Schema
+from proxy.sandbox.schema import Schema
 from proxy.sandbox.switches import Switches
 from proxy.sandbox.tables import Tables
 
@@ -85,7 +86,7 @@ class Renderer:
         return Projection(tuple(dict.fromkeys(select)), expanded)
 
     def _expandable(self, entity_set: EntitySet, name: str) -> Relationship:
-        relationship = self._schema.relationship(entity_set, name)
+        relationship = self._schema.relationships.of(entity_set, name)
         if relationship is None:
             raise no_property(name, entity_set.entity_type.qualified_name)
         if relationship.target.name in self._switches.forbidden_sets:

@@ -145,7 +145,7 @@ class Sandbox:
         incoming = Incoming(request.method, request.raw_path, request.headers, body, origin)
         stands_still = deed is not None and deed.kind == "stamp_not_moved"
         answer = self._service.answer(incoming, stamps_stand_still=stands_still)
-        entry.applied = answer.applied
+        entry.applied, entry.parts = answer.applied, answer.parts
         if answer.delay_s:
             await asyncio.sleep(answer.delay_s)
         return _response(answer, garbled=deed is not None and deed.kind == "garbled")

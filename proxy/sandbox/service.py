@@ -9,6 +9,7 @@ from proxy.odata.errors import ODataError
 from proxy.odata.query_options import parse_query
 from proxy.odata.uri import ResourcePath, parse_resource_path, split_target
 from proxy.sandbox import faultcodes
+from proxy.sandbox.batch import Batches
 from proxy.sandbox.messages import (
     JSON,
     XML,
@@ -55,6 +56,7 @@ class Service:
         self._own_path = _VIRTUAL_DIRECTORY.sub("/xrmservices/", self._root_path)
         self._reads = Reads(organisation, queries, renderer, switches)
         self._writes = Writes(organisation, renderer, switches)
+        self._batches = Batches(self._answer, organisation.tables)
 
     def covers(self, target: str) -> bool:
         """Whether a raw target lies at or below the service root, whose case does not matter (2.1)."""
@@ -112,9 +114,9 @@ class Service:
     def _special(self, resource: ResourcePath, method: str, request: Incoming, roots: Roots) -> Answer:
         """The service document, `$metadata`, and what is not served."""
         if resource.special == "batch":
-            if self._switches.batch == "serve":
-                raise ODataError("Batch requests are not built into the sandbox.", status=501)
-            raise not_found("$batch")
+            if self._switches.batch == "refuse":
+                raise not_found("$batch")
+            return self._batches.answer(request, roots)
         if resource.special == "function":
             raise ODataError("Service operations are not served.", status=501)
         if method != "GET":
@@ -137,7 +139,7 @@ class Service:
         if not resource.navigation:
             return Found(entity_set, key)
         step = resource.navigation[0]
-        relationship = self._organisation.schema.relationship(entity_set, step.name)
+        relationship = self._organisation.schema.relationships.of(entity_set, step.name)
         if relationship is None or key is None:
             raise not_found(step.name)
         self._organisation.require(entity_set, key)
@@ -153,7 +155,7 @@ class Service:
     def _links(self, resource: ResourcePath, method: str, request: Incoming, roots: Roots) -> Answer:
         step = resource.navigation[0]
         source = resource.entity_set
-        relationship = self._organisation.schema.relationship(source, step.name) if source else None
+        relationship = self._organisation.schema.relationships.of(source, step.name) if source else None
         if source is None or relationship is None or resource.key is None:
             raise not_found(step.name)
         if resource.count:

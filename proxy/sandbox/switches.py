@@ -14,12 +14,12 @@ class Switches:
 
     `version_number`: what VersionNumber shows. `modified_on`: whether an update moves ModifiedOn: always,
     only when a value changes, never by itself (a sent value is kept), or always, but null on every fifth row
-    or so. `count`: `$count` and `$inlinecount`. `batch`: refused with 404, or answered with 501, as it is not
-    built. `deep_skip`: what happens to `$skip` beyond 5000. `put`: whether PUT empties what it does not name.
-    `root`: the server's own root differs from the request's in casing only, or in scheme and host as well.
-    `accept_unknown`: the status for formats it cannot write, or Atom all the same. `page_size` in records.
-    `forbidden_sets` answer 403. `plugins`: see `Plugin`. `set_cookie`: value of a Set-Cookie header on every
-    reply. `language`: what `$filter` and `$orderby` may say. `latency_ms`: added before every answer.
+    or so. `count`: `$count` and `$inlinecount`. `batch`: refused with 404, or served. `deep_skip`: what
+    happens to `$skip` beyond 5000. `put`: whether PUT empties what it does not name. `root`: the server's own
+    root differs from the request's in casing only, or in scheme and host as well. `accept_unknown`: the
+    status for formats it cannot write, or Atom all the same. `page_size` in records. `forbidden_sets` answer
+    403. `plugins`: see `Plugin`. `set_cookie`: value of a Set-Cookie header on every reply. `language`: what
+    `$filter` and `$orderby` may say. `latency_ms`: added before every answer.
     """
 
     version_number: Literal["null", "rising"] = "null"

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from proxy.odata.edm import EntitySet
+from proxy.odata.relationships import Relationship, is_reference, logical_name
 from proxy.sandbox.collation import guid_order
 from proxy.sandbox.data import FIRST_LIVE_VERSION, Generator
-from proxy.sandbox.schema import Relationship, Schema, is_reference, logical_name
+from proxy.sandbox.schema import Schema
 from proxy.sandbox.switches import Switches
 
 Values = dict[str, Any]
@@ -47,6 +49,7 @@ class Tables:
         self._pairs: dict[str, dict[tuple[uuid.UUID, uuid.UUID], None]] = {}
         self._indexes: dict[tuple[str, str], tuple[int, dict[uuid.UUID, list[uuid.UUID]]]] = {}
         self._version = FIRST_LIVE_VERSION
+        self._before: dict[Slot, Row | None] | None = None  # while everything may have to be undone
 
     def rows(self, set_name: str) -> dict[uuid.UUID, Row]:
         rows = self._rows.get(set_name)
@@ -95,7 +98,45 @@ class Tables:
         self._version += 1
         return self._version
 
+    @contextmanager
+    def all_or_nothing(self) -> Iterator[None]:
+        """Undo every change made within the block if it raises; version numbers are not given back."""
+        before = self._before = {}
+        known = set(self._rows)
+        deleted = set(self._deleted)
+        pairs = {association: dict(found) for association, found in self._pairs.items()}
+        try:
+            yield
+        except BaseException:
+            self._undo(before, known)
+            self._deleted, self._pairs = deleted, pairs
+            raise
+        finally:
+            self._before = None
+
+    def _undo(self, before: dict[Slot, Row | None], known: set[str]) -> None:
+        for (set_name, key), row in before.items():
+            if row is None:
+                self._rows[set_name].pop(key, None)
+            else:
+                self._rows[set_name][key] = row
+        for set_name in self._rows.keys() - known:
+            del self._rows[set_name]  # made while records were missing that are there again
+        for rows in self._rows.values():
+            for row in rows.values():
+                row.texts.clear()
+        self._ordered.clear()
+        self._showing.clear()
+        self.generation += 1
+
+    def _note(self, set_name: str, key: uuid.UUID) -> None:
+        """A row is about to change for the first time since `all_or_nothing`: keep it as it is."""
+        if self._before is not None and (set_name, key) not in self._before:
+            row = self.rows(set_name).get(key)
+            self._before[set_name, key] = None if row is None else Row(dict(row.values))
+
     def put(self, set_name: str, key: uuid.UUID, values: Values) -> None:
+        self._note(set_name, key)
         self.rows(set_name)[key] = Row(values)
         self._ordered.pop(set_name, None)
         self.generation += 1
@@ -103,6 +144,7 @@ class Tables:
 
     def change(self, set_name: str, key: uuid.UUID, values: Values) -> None:
         """Overwrite some of a row's values."""
+        self._note(set_name, key)
         row = self.rows(set_name)[key]
         row.values.update(values)
         row.texts.clear()
@@ -112,6 +154,7 @@ class Tables:
             self._forget_texts(set_name, key)
 
     def drop(self, set_name: str, key: uuid.UUID) -> None:
+        self._note(set_name, key)
         entity_set = self.schema.model.entity_sets[set_name]
         del self.rows(set_name)[key]
         self._ordered.pop(set_name, None)
@@ -183,8 +226,7 @@ class Tables:
         return index
 
     def _linked(self, key: uuid.UUID, relationship: Relationship) -> Iterator[uuid.UUID]:
-        names = (relationship.source.name, relationship.target.name)
-        intersect = self.schema.intersect(relationship.association, *names)
+        intersect = relationship.intersect
         if intersect is not None:
             for row in self.rows(intersect.entity_set.name).values():
                 if row.values[intersect.first] == key:
@@ -200,8 +242,7 @@ class Tables:
         """Keep a pair of a many-to-many relationship; `row_key` is for its row, where a set shows it."""
         if other in self._linked(key, relationship):
             return
-        names = (relationship.source.name, relationship.target.name)
-        intersect = self.schema.intersect(relationship.association, *names)
+        intersect = relationship.intersect
         if intersect is None:
             pair = (key, other) if relationship.first else (other, key)
             self._pairs.setdefault(relationship.association, {})[pair] = None
@@ -215,8 +256,7 @@ class Tables:
         self.put(intersect.entity_set.name, row_key, values)
 
     def unlink(self, key: uuid.UUID, relationship: Relationship, other: uuid.UUID) -> bool:
-        names = (relationship.source.name, relationship.target.name)
-        intersect = self.schema.intersect(relationship.association, *names)
+        intersect = relationship.intersect
         if intersect is None:
             pair = (key, other) if relationship.first else (other, key)
             removed = pair in self._pairs.get(relationship.association, {})

@@ -11,13 +11,13 @@ from proxy.odata import atom, media, verbose_json
 from proxy.odata.edm import EntitySet
 from proxy.odata.errors import ODataError
 from proxy.odata.primitives import PRIMITIVES
+from proxy.odata.relationships import Relationship, logical_name
 from proxy.odata.uri import ResourcePath, parse_resource_path
 from proxy.sandbox import faultcodes
 from proxy.sandbox.messages import ATOM, JSON, Answer, Incoming, Roots, negotiated, not_allowed
 from proxy.sandbox.organisation import Organisation
 from proxy.sandbox.reads import Found
 from proxy.sandbox.render import Projection, Renderer
-from proxy.sandbox.schema import Relationship, logical_name
 from proxy.sandbox.switches import Switches
 
 _WHOLE = Projection()
@@ -96,7 +96,7 @@ class Writes:
         self, entity_set: EntitySet, name: str, value: Any
     ) -> tuple[Relationship, list[dict[str, Any]]]:
         """The entities nested under a navigation property, read but not yet made (6.6)."""
-        relationship = self._schema.relationship(entity_set, name)
+        relationship = self._schema.relationships.of(entity_set, name)
         if relationship is None:
             raise ODataError(f"The navigation property '{name}' leads to no entity set.")
         if relationship.many and isinstance(value, Mapping) and isinstance(value.get("results"), list):

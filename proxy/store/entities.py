@@ -40,7 +40,7 @@ class Entities(Part):
             return {}
         table = await self._tables.of(entity_set)
         rows = await self._engine.fetch(table.statements.get, table.key_arrays(asked))
-        return {(key := asked[position - 1]): _stored(key, row) for position, *row in rows}
+        return {(key := asked[position - 1]): as_stored(key, row) for position, *row in rows}
 
     async def put(
         self, entity_set: EntitySet, fetched: Sequence[Fetched], provenance: Provenance
@@ -169,7 +169,8 @@ def provenance_values(provenance: Provenance) -> dict[str, Any]:
     }
 
 
-def _stored(key: EntityKey, row: Sequence[Any]) -> Stored:
+def as_stored(key: EntityKey, row: Sequence[Any]) -> Stored:
+    """A row of the columns HELD."""
     document, modified_on, version, etag, digest, settled, number, fetched_at, *rest = row
     intents, conflict, deleted_at = rest
     return Stored(

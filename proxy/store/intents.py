@@ -200,15 +200,15 @@ class Intents(Part):
             for _, (entity_set, of_set) in sorted(fates.items())
         ]
         closing = {"ended": settlement.outcome.value, "intent": intent.id}
-        unseen = _unseen_revision(intent, settlement.unseen)
+        unseen = [_unseen_revision(intent, entity) for entity in settlement.unseen]
 
         async def work(connection: Connection) -> None:
             if not await connection.fetch(_CLOSE, closing):
                 return
             for ending in endings:
                 await connection.fetch(ending.statements.lock, {"rows": ending.rows})
-            if unseen is not None:
-                await connection.execute(_RECORD_UNSEEN, unseen)
+            for revision in unseen:
+                await connection.execute(_RECORD_UNSEEN, revision)
             for ending in endings:
                 for states in ending.states:
                     await store(connection, states)
@@ -303,36 +303,35 @@ def _fates(
 def _ending(
     table: SetTable, fates: Mapping[EntityKey, _Fate], intent: Intent, settlement: Settlement
 ) -> _Ending:
-    is_applied = settlement.outcome is Outcome.APPLIED and settlement.unseen is None
-    provenance = intent.provenance
-    if not is_applied:
-        # A state that is not of the client's making must not stand in the history under its name.
-        provenance = Provenance(Source.SETTLEMENT, intent.provenance.request_id)
+    written = _keys_of(settlement.written, table.entity_set)
+    if intent.key is not None and intent.entity_set == table.entity_set.name:
+        written = written | {intent.key}
+    overwritten = _keys_of(settlement.unseen, table.entity_set)
+    settled = Provenance(Source.SETTLEMENT, intent.provenance.request_id)
     states = []
-    for own in (True, False):
+    for own, is_clients in ((True, True), (True, False), (False, True), (False, False)):
         offered = [
-            offer(table, fate.state, always=is_applied and _is_target(key, fate, intent, table.entity_set))
+            offer(table, fate.state, always=is_clients and key in written)
             for key, fate in fates.items()
-            if fate.state is not None and fate.named is own
+            if fate.state is not None
+            and fate.named is own
+            # A state that is not of the client's making must not stand in the history under its name.
+            and (settlement.outcome is Outcome.APPLIED and key not in overwritten) is is_clients
         ]
         if offered:
+            provenance = intent.provenance if is_clients else settled
             states.append(storing(table, offered, provenance, own=own, method=intent.method))
     keys = sorted(fates, key=table.key_text)
     named, stale = [int(fates[key].named) for key in keys], [fates[key].stale for key in keys]
     return _Ending(table.statements, table.key_rows(keys, named=named, stale=stale), states)
 
 
-def _is_target(key: EntityKey, fate: _Fate, intent: Intent, entity_set: EntitySet) -> bool:
-    """True for the entity written; of a create, which names none, for what it shows of its set."""
-    if entity_set.name != intent.entity_set:
-        return False
-    return not fate.named if intent.key is None else key == intent.key
+def _keys_of(entities: Sequence[Touched], entity_set: EntitySet) -> frozenset[EntityKey]:
+    return frozenset(entity.key for entity in entities if entity.entity_set.name == entity_set.name)
 
 
-def _unseen_revision(intent: Intent, entity: Touched | None) -> dict[str, Any] | None:
+def _unseen_revision(intent: Intent, entity: Touched) -> dict[str, Any]:
     """The state that a write made and nobody saw: by its request (rule 5)."""
-    if entity is None:
-        return None
     return {
         "entity_set": entity.entity_set.name,
         "entity_key": format_key(entity.key, entity.entity_set.entity_type),

@@ -36,8 +36,13 @@ def free_name(path: str, taken: Collection[str]) -> str:
         attempt += 1
 
 
-def _shortened(name: str, hashed: str) -> str:
-    suffix = "_" + hashlib.blake2b(hashed.encode(), digest_size=_HASH_BYTES).hexdigest()
+def index_name(table: str, purpose: str) -> str:
+    """The name for an index. Tables and indexes share their names; that of a table has no slash in it."""
+    return _shortened(table, f"{table}/{purpose}", separator="/")
+
+
+def _shortened(name: str, hashed: str, separator: str = "_") -> str:
+    suffix = separator + hashlib.blake2b(hashed.encode(), digest_size=_HASH_BYTES).hexdigest()
     # "ignore" drops the half of a character that a cut may leave.
     kept = name.encode()[: MAX_BYTES - len(suffix)].decode("utf-8", "ignore")
     return kept + suffix

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Column, MetaData, Table
+from sqlalchemy import Column, ColumnElement, FromClause, MetaData, Table
 
 from proxy.odata.edm import EntityKey, EntitySet
 from proxy.odata.uri import format_key
@@ -31,7 +31,10 @@ class Offered:
 
 
 class SetTable:
-    """The table `name` in the schema `mirror`. `columns`: the name of each typed column."""
+    """The table `name` in the schema `mirror`. `columns`: the name of each typed column.
+
+    `keys` are the columns of the entity key in its order.
+    """
 
     def __init__(self, entity_set: EntitySet, name: str, columns: Mapping[TypedPath, str]) -> None:
         self.entity_set = entity_set
@@ -49,14 +52,18 @@ class SetTable:
             Field(f"c{index}", path, self.table.c[column], encoder(path.edm_type))
             for index, (path, column) in enumerate(columns.items())
         ]
-        by_path = {field.path.path: field for field in self._fields}
-        self._keys = [by_path[part] for part in key]
-        self.statements = Statements(entity_set.name, self.table, self._fields, self._keys)
+        self._by_members = {field.path.members: field for field in self._fields}
+        self.keys = [self._by_members[part,] for part in key]
+        self.statements = Statements(entity_set.name, self.table, self._fields, self.keys)
 
     def is_for(self, entity_set: EntitySet, paths: Sequence[TypedPath]) -> bool:
         """True where another description of the set comes to the same table."""
         same_key = self.entity_set.entity_type.key == entity_set.entity_type.key
         return same_key and [field.path for field in self._fields] == list(paths)
+
+    def column_in(self, rows: FromClause, members: tuple[str, ...]) -> ColumnElement[Any]:
+        """The column of a property path in the table or an alias of it."""
+        return rows.c[self._by_members[members].column.name]
 
     def key_text(self, key: EntityKey) -> str:
         """The canonical key predicate: how revisions, intents and conflicts name an entity."""
@@ -65,7 +72,7 @@ class SetTable:
     def key_arrays(self, keys: Sequence[EntityKey]) -> dict[str, Any]:
         """The parameters of `get`."""
         by_part = [dict(key) for key in keys]
-        return {field.name: [key[field.path.path] for key in by_part] for field in self._keys}
+        return {field.name: [key[field.path.path] for key in by_part] for field in self.keys}
 
     def key_rows(self, keys: Sequence[EntityKey], **flags: Sequence[Any]) -> str:
         """Rows that hold no more than keys, and a flag or two for each."""
@@ -113,7 +120,7 @@ class SetTable:
         by_part = dict(key)
         return {
             field.name: field.encode(by_part[field.path.path]) if field.encode else by_part[field.path.path]
-            for field in self._keys
+            for field in self.keys
         }
 
 

@@ -11,6 +11,7 @@ from proxy.reconcile.ports import Store, StoreUnavailable
 from proxy.store.conflicts import Conflicts
 from proxy.store.engine import Engine, compiled
 from proxy.store.entities import Entities
+from proxy.store.find import Finding
 from proxy.store.intents import Intents
 from proxy.store.learned import Learned
 from proxy.store.migrate import migrate
@@ -21,7 +22,7 @@ _NEXT_NUMBER = compiled(select(FETCH_NUMBER.next_value()))
 _PING = compiled(select(literal(1)))
 
 
-class PostgresStore(Entities, Intents, Conflicts, Learned):
+class PostgresStore(Entities, Finding, Intents, Conflicts, Learned):
     """The mirror in Postgres.
 
     Connects when first used, brings the schema up to date then, and connects again whenever Postgres

@@ -11,10 +11,10 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import Column, Table, bindparam, case, cast, func, insert, null, select, update
+from sqlalchemy import Column, Index, bindparam, case, cast, func, insert, null, select, update
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.schema import CreateTable, DDLElement, SetColumnComment, SetTableComment
+from sqlalchemy.schema import CreateIndex, CreateTable, DDLElement, SetColumnComment, SetTableComment
 from sqlalchemy.types import Text
 
 from proxy.odata.edm import EntitySet, Model
@@ -22,7 +22,8 @@ from proxy.reconcile.ports import StoreUnavailable
 from proxy.store.columns import CONTROL_NAMES, TypedPath, typed_paths
 from proxy.store.engine import Connection, Engine, Statement, compiled
 from proxy.store.migrate import LOCK_SCHEMA
-from proxy.store.names import SYSTEM_COLUMNS, free_name
+from proxy.store.names import SYSTEM_COLUMNS, free_name, index_name
+from proxy.store.ordering import key_order
 from proxy.store.schema import NAMES
 from proxy.store.set_table import SetTable
 
@@ -155,11 +156,11 @@ async def _grow(
             names[path] = free_name(path.path, taken)
             taken.add(names[path])
     added = {path: name for path, name in names.items() if path not in known}
-    table = SetTable(entity_set, names[_TABLE], {path: names[path] for path in paths}).table
+    made = SetTable(entity_set, names[_TABLE], {path: names[path] for path in paths})
     if _TABLE in added:
-        await _run(connection, _creation(table))
+        await _run(connection, _creation(made))
     else:
-        await _run(connection, (AddColumn(table.c[name]) for name in added.values()))
+        await _run(connection, (AddColumn(made.table.c[name]) for name in added.values()))
     if added:
         listed = {
             "paths": [path.path for path in added],
@@ -171,7 +172,8 @@ async def _grow(
     return names
 
 
-def _creation(table: Table) -> Iterable[DDLElement]:
+def _creation(made: SetTable) -> Iterable[DDLElement]:
+    table = made.table
     table.comment = _COMMENT
     yield CreateTable(table)
     yield StoreApart(table.c.document)
@@ -179,6 +181,9 @@ def _creation(table: Table) -> Iterable[DDLElement]:
     for column in table.c:
         if column.comment:
             yield SetColumnComment(column)
+    # Over all rows: an index over entities only would be written to whenever a document changes.
+    order = key_order((key.column, key.path.edm_type) for key in made.keys)
+    yield CreateIndex(Index(index_name(table.name, "order"), *(column.sorted for column in order)))
 
 
 async def _run(connection: Connection, elements: Iterable[DDLElement]) -> None:

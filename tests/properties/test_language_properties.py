@@ -7,6 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
+from proxy.odata.binding import bind_filter
 from proxy.odata.edm import ComplexType, EntitySet, EntityType, Model, NavigationProperty, Property
 from proxy.odata.errors import ODataError
 from proxy.odata.expressions import Binary, Call, Logical, OrderItem, PropertyPath, Unary
@@ -16,6 +17,7 @@ from proxy.odata.media import response_format
 from proxy.odata.operation import Forwarded, Opaque, ReadCollection, ReadEntity, parse_operation
 from proxy.odata.primitives import PRIMITIVES, parse_literal
 from proxy.odata.query_options import parse_query, restore_select, with_select
+from proxy.odata.relationships import Relationships
 from proxy.odata.uri import format_key, parse_key, parse_resource_path
 
 # Values of every type, within what the type can hold.
@@ -42,7 +44,9 @@ typed_values = st.sampled_from(sorted(VALUES)).flatmap(
     lambda name: st.tuples(st.just(PRIMITIVES[name]), VALUES[name])
 )
 
-names = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,8}", fullmatch=True).filter(
+names = st.sampled_from(["Int32", "String", "Id", "Ref", "one", "nav"]) | st.from_regex(
+    r"[A-Za-z_][A-Za-z0-9_]{0,8}", fullmatch=True
+).filter(
     lambda name: name not in ("not", "null", "true", "false", "INF", "NaN", "INFD", "INFF", "NaND", "NaNF")
 )
 literals = st.one_of(
@@ -148,6 +152,16 @@ garbage = st.text() | st.lists(fragments, max_size=25).map("".join)
 @given(trees)
 def test_a_printed_filter_is_read_back_as_itself(tree):
     assert parse_filter(print_filter(tree)) == tree
+
+
+@given(trees)
+def test_binding_raises_odata_errors_and_nothing_else(tree):
+    for entity_set in model.entity_sets.values():
+        try:
+            bind_filter(tree, entity_set, model, Relationships(model))
+        except ODataError as error:
+            assert error.message
+            assert error.status in (400, 501)
 
 
 @given(st.lists(st.builds(OrderItem, trees, st.booleans()), min_size=1, max_size=4).map(tuple))

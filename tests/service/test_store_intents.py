@@ -21,6 +21,7 @@ from storing import (
 )
 
 from proxy.odata.edm import EntitySet
+from proxy.odata.uri import format_key
 from proxy.reconcile.ports import Intent, NewConflict, Outcome, Settlement, Stored, StoreUnavailable, Touched
 from proxy.store import PostgresStore
 
@@ -155,7 +156,13 @@ async def test_a_create_is_stored_under_the_key_that_upstream_made(
     intent = await store.open_intent(an_intent(None, Touched(TASKS, task(1))))
     created = state(account(5), intent.fetch_number, "new")
     await store.settle_intent(
-        intent, Settlement(Outcome.APPLIED, intent.fetch_number, seen=[(ACCOUNTS, created)])
+        intent,
+        Settlement(
+            Outcome.APPLIED,
+            intent.fetch_number,
+            seen=[(ACCOUNTS, created)],
+            written=[Touched(ACCOUNTS, account(5))],
+        ),
     )
     known = await row(store, 5)
     assert known is not None
@@ -170,7 +177,13 @@ async def test_a_create_that_the_poller_saw_first_is_in_the_history_all_the_same
     await store.put(ACCOUNTS, [state(account(5), intent.fetch_number + 50, "new")], REFRESH)
     created = state(account(5), intent.fetch_number, "new")
     await store.settle_intent(
-        intent, Settlement(Outcome.APPLIED, intent.fetch_number, seen=[(ACCOUNTS, created)])
+        intent,
+        Settlement(
+            Outcome.APPLIED,
+            intent.fetch_number,
+            seen=[(ACCOUNTS, created)],
+            written=[Touched(ACCOUNTS, account(5))],
+        ),
     )
     known = await row(store, 5)
     assert known is not None
@@ -229,13 +242,59 @@ async def test_a_state_never_seen_is_recorded_by_its_request(store: PostgresStor
             Outcome.APPLIED,
             number,
             seen=[(ACCOUNTS, others)],
-            unseen=Touched(ACCOUNTS, account(1)),
+            unseen=[Touched(ACCOUNTS, account(1))],
         ),
     )
     assert revisions(database_url, "source, user_name, unseen, document")[1:] == [
         ("client write", "writer", True, '{"Name":"posted"}'),
         ("settlement", None, False, others.document),
     ]
+
+
+async def test_a_batch_records_each_entity_it_wrote_and_tells_its_own_states_from_others(
+    store: PostgresStore, database_url: str
+) -> None:
+    held = [state(account(number), 0, "held") for number in (1, 2, 3, 4)]
+    await store.put(ACCOUNTS, held, REFRESH)
+    named = [Touched(ACCOUNTS, account(number)) for number in (1, 2, 3, 4)] + [Touched(TASKS, task(1))]
+    intent = await store.open_intent(an_intent(None, *named))
+    number = await store.next_fetch_number()
+    await store.settle_intent(
+        intent,
+        Settlement(
+            Outcome.APPLIED,
+            number,
+            seen=[
+                (ACCOUNTS, state(account(1), number, "held")),
+                (ACCOUNTS, state(account(2), number, "somebody else's")),
+                (ACCOUNTS, state(account(4), number, "held")),
+                (ACCOUNTS, state(account(5), number, "made")),
+                (TASKS, state(task(1), number, "made")),
+            ],
+            removed=[Touched(ACCOUNTS, account(3))],
+            written=[
+                *(Touched(ACCOUNTS, account(number)) for number in (1, 2, 3, 5)),
+                Touched(TASKS, task(1)),
+            ],
+            unseen=[Touched(ACCOUNTS, account(2))],
+        ),
+    )
+    found = revisions(database_url, "entity_key, source, unseen, deleted")[4:]
+    one, two, three, five = (format_key(account(number)) for number in (1, 2, 3, 5))
+    assert sorted(found) == sorted(
+        [
+            (one, "client write", False, False),
+            (two, "client write", True, False),
+            (two, "settlement", False, False),
+            (three, "client write", False, True),
+            (five, "client write", False, False),
+            (format_key(task(1)), "client write", False, False),
+        ]
+    )
+    for number in (1, 2, 4):
+        known = await row(store, number)
+        assert known is not None
+        assert known.intents == 0
 
 
 async def test_a_body_that_is_no_text_is_recorded_as_far_as_it_is(
@@ -246,7 +305,7 @@ async def test_a_body_that_is_no_text_is_recorded_as_far_as_it_is(
         type(new)(**{name: getattr(new, name) for name in new.__slots__} | {"body": b"\x00\xff{"})
     )
     assert (await store.open_intents())[0].body == b"\x00\xff{"
-    await settle(store, intent, Outcome.APPLIED, unseen=Touched(ACCOUNTS, account(1)))
+    await settle(store, intent, Outcome.APPLIED, unseen=[Touched(ACCOUNTS, account(1))])
     assert revisions(database_url) == ["��{"]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -83,6 +84,28 @@ class World:
     async def merge(self, path: str, text: str, **headers: str) -> Answer:
         return await self.ask(path, "MERGE", body=text.encode(), Content_Type="application/json", **headers)
 
+    @property
+    def mirror_root(self) -> str:
+        return f"{self.proxy.services_url}/mirror"
+
+    async def mirror(
+        self, path: str, method: str = "GET", *, body: bytes | None = None, **headers: str
+    ) -> Answer:
+        """`path` below the mirror's own service root; as `ask` otherwise."""
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        named.setdefault("Accept", "application/json")
+        return await self.send(f"{self.mirror_root}{path}", method, named, body)
+
+    async def fill(self, *entity_sets: str) -> None:
+        """Have the mirror hold all entities of these sets, as a client's reads bring them in."""
+        for name in entity_sets:
+            url: str | None = f"{self.proxy_root}/{name}"
+            while url is not None:
+                answer = await self.send(url.replace(" ", "%20"), headers=JSON)
+                assert answer.status == 200, answer.text
+                url = answer.json()["d"].get("__next")
+        await self.idle()
+
     async def idle(self) -> None:
         """Wait until nothing is left to do in the background."""
         await self.proxy.background.drain()
@@ -103,6 +126,11 @@ class World:
 
     def a_key(self, entity_set: str, number: int = 0) -> str:
         return str(self.sandbox.organisation.keys(entity_set)[number])
+
+    def at_mirror(self, text: str) -> str:
+        """Direct text as the mirror route should say it: one root in the place of both spellings."""
+        root = re.escape(self.direct_root)
+        return re.sub(rf"(?i:{root})", lambda _: self.mirror_root, text)
 
     def rooted(self, text: str) -> str:
         """Direct text as the proxy should say it: the proxy's origin in the place of the sandbox's."""

@@ -208,7 +208,8 @@ def _inline(
 
 def _shown_of(raw: Mapping[str, Any], entity_set: EntitySet) -> Sequence[str] | None:
     """The names in an expanded entity of which a part was selected; None for a whole one."""
-    if entity_set.entity_type.properties.keys() <= raw.keys():
+    entity_type = entity_set.entity_type
+    if {*entity_type.properties, *entity_type.navigation_properties} <= raw.keys():
         return None
     return [name for name in raw if name != "__metadata"]
 
@@ -262,9 +263,13 @@ def write_service_document(root: str, names: Iterable[str]) -> str:
     )
 
 
-def write_links(uris: Sequence[str], *, many: bool) -> str:
+def write_links(
+    uris: Sequence[str], *, many: bool, next_link: str | None = None, count: int | None = None
+) -> str:
     """The reply to `$links`."""
     if not many:
         return f'{DECLARATION}<uri xmlns="{DATA}">{text_of(uris[0])}</uri>'
     links = "".join(f"<uri>{text_of(uri)}</uri>" for uri in uris)
-    return f'{DECLARATION}<links xmlns="{DATA}">{links}</links>'
+    counted = "" if count is None else f'<m:count xmlns:m="{METADATA}">{count}</m:count>'
+    following = "" if next_link is None else f"<next>{text_of(next_link)}</next>"
+    return f'{DECLARATION}<links xmlns="{DATA}">{counted}{links}{following}</links>'

@@ -8,9 +8,18 @@ from proxy.odata.verbose_json.origins import (
     PLAIN_ORIGIN,
     hold_origins,
     restore_origins,
+    restore_roots,
     rewrite_origins,
 )
-from proxy.odata.verbose_json.slices import Member, Sliced, members, select_members, slice_reply
+from proxy.odata.verbose_json.slices import (
+    Member,
+    Sliced,
+    members,
+    put_members,
+    select_members,
+    slice_reply,
+    value_at,
+)
 from proxy.odata.verbose_json.values import (
     content_digest,
     entity_key,
@@ -20,6 +29,7 @@ from proxy.odata.verbose_json.values import (
     parse_posted,
 )
 from proxy.odata.verbose_json.writers import (
+    entity_from_document,
     write_collection,
     write_d,
     write_entity,
@@ -36,6 +46,7 @@ __all__ = [
     "Member",
     "Sliced",
     "content_digest",
+    "entity_from_document",
     "entity_key",
     "entity_uri",
     "etag",
@@ -43,10 +54,13 @@ __all__ = [
     "members",
     "parse_entity",
     "parse_posted",
+    "put_members",
     "restore_origins",
+    "restore_roots",
     "rewrite_origins",
     "select_members",
     "slice_reply",
+    "value_at",
     "write_collection",
     "write_d",
     "write_entity",

@@ -55,6 +55,19 @@ def restore_origins(text: str, origin: str) -> str:
     return text.replace(ESCAPED_ORIGIN, origin.replace("/", "\\/"))
 
 
+def restore_roots(text: str, root_path: str, root: str) -> str:
+    """Put another service root (`https://host/mirror`) in the place of the placeholders and the root's path
+    behind each, however that is spelt."""
+    for held, path, spelled in (
+        (PLAIN_ORIGIN, root_path, root),
+        (ESCAPED_ORIGIN, root_path.replace("/", "\\/"), root.replace("/", "\\/")),
+    ):
+        # A service writes its root in one or two casings, so this is far cheaper than looking at each link.
+        while (at := text.find(held)) >= 0:
+            text = text.replace(text[at : at + len(held) + len(path)], spelled)
+    return text
+
+
 def rewrite_origins(text: str, root_path: str, origin: str) -> str:
     """Give the links of the service below `root_path` another origin; nothing else changes."""
     if PLAIN_ORIGIN in text or ESCAPED_ORIGIN in text:

@@ -233,6 +233,35 @@ def select_members(document: str, names: Sequence[str]) -> str | None:
     return opening[1] + (opening[2] or ",").join(texts[name] for name in asked) + closing
 
 
+def put_members(document: str, values: Mapping[str, str]) -> str:
+    """The entity with these JSON texts as its members' values; members it does not have come at its end.
+
+    `document` is the valid JSON of an object that is not empty.
+    """
+    pattern = _finder(tuple(values))
+    pieces: list[str] = []
+    put: set[str] = set()
+    at = document.find("{") + 1
+    copied = 0
+    while len(put) < len(values) and (match := pattern.match(document, at)):
+        name = _name(match[2])
+        put.add(name)
+        pieces += (document[copied : match.start(3)], values[name])
+        copied = at = match.end()
+    end = document.rindex("}")
+    added = (f",{json.dumps(name)}:{text}" for name, text in values.items() if name not in put)
+    return "".join((*pieces, document[copied:end], *added, document[end:]))
+
+
+def value_at(text: str, path: Sequence[str]) -> str | None:
+    """The JSON text that the path leads to, through the members of objects; None where there is no such."""
+    found: str | None = text
+    for name in path:
+        match = _finder((name,)).match(found, 1) if found and found.startswith("{") else None
+        found = match[3] if match else None
+    return found
+
+
 def _find_members(document: str, names: tuple[str, ...]) -> Mapping[str, str]:
     pattern = _finder(names)
     found: dict[str, str] = {}
@@ -245,10 +274,11 @@ def _find_members(document: str, names: tuple[str, ...]) -> Mapping[str, str]:
 
 @lru_cache(maxsize=512)
 def _finder(names: tuple[str, ...]) -> re.Pattern[str]:
-    """A pattern that runs over all other members to the next of these; group 1 is it, group 2 its name.
+    """A pattern that runs over all other members to the next of these; group 1 is it, group 2 its name,
+    group 3 its value.
 
     One match per member found is what makes this cheap: `members` makes a Python object of each.
     """
     wanted = "|".join(re.escape(json.dumps(name)) for name in names)
     others = rf"(?:(?!(?:{wanted}){BLANK}:){STRING}{BLANK}:{BLANK}{_VALUE}{BLANK},{BLANK})*"
-    return re.compile(rf"[ \t\n\r,]*+{others}(({wanted}){BLANK}:{BLANK}{_VALUE})")
+    return re.compile(rf"[ \t\n\r,]*+{others}(({wanted}){BLANK}:{BLANK}({_VALUE}))")

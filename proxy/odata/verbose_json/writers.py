@@ -9,10 +9,14 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from proxy.odata.edm import EntitySet, Model, Property
+from proxy.odata.edm import EntitySet, EntityType, Model, Property
+from proxy.odata.errors import ODataError
 from proxy.odata.primitives import PRIMITIVES
 from proxy.odata.uri import format_key
+from proxy.odata.verbose_json.slices import put_members, select_members, value_at
 from proxy.odata.verbose_json.values import entity_key
+
+_NOTHING: Mapping[str, str] = {}
 
 
 def write_entity(
@@ -43,6 +47,41 @@ def write_entity(
             shown = f'{{"__deferred":{{"uri":{_text(f"{uri}/{name}")}}}}}'
         pieces.append(f"{_text(name)}:{shown}")
     return "{" + ",".join(pieces) + "}"
+
+
+def entity_from_document(
+    document: str,
+    entity_type: EntityType,
+    model: Model,
+    *,
+    select: Sequence[str] | None = None,
+    inlined: Mapping[str, str] = _NOTHING,
+) -> str:
+    """One entity's object in the bytes of its document, which is valid.
+
+    select: the names to show, in this order; None shows all. inlined: JSON text by navigation property, in
+    the place of what the document shows there. What is declared and the document does not show, because it
+    is older than the declaration, is null or deferred.
+    """
+    shown = document if select is None else select_members(document, select)
+    if shown is None:
+        absent = {
+            name: _absent(name, document, entity_type, model)
+            for name in select or ()
+            if value_at(document, (name,)) is None
+        }
+        shown = select_members(put_members(document, absent), select or ())
+    if shown is None:
+        raise ODataError("The document is no entity's.")
+    return put_members(shown, inlined) if inlined else shown
+
+
+def _absent(name: str, document: str, entity_type: EntityType, model: Model) -> str:
+    declared = entity_type.properties.get(name)
+    if declared is not None:
+        return write_value(None, declared, model)
+    uri = value_at(document, ("__metadata", "uri")) or '""'
+    return f'{{"__deferred":{{"uri":{uri[:-1]}/{name}"}}}}'
 
 
 def write_value(value: Any, declared: Property, model: Model) -> str:
@@ -83,10 +122,12 @@ def write_service_document(names: Iterable[str]) -> str:
     return write_d(f'{{"EntitySets":[{",".join(map(_text, names))}]}}')
 
 
-def write_links(uris: Sequence[str], *, many: bool) -> str:
+def write_links(
+    uris: Sequence[str], *, many: bool, next_link: str | None = None, count: int | None = None
+) -> str:
     """The reply to `$links`."""
     links = [f'{{"uri":{_text(uri)}}}' for uri in uris]
-    return write_d(f'{{"results":[{",".join(links)}]}}' if many else links[0])
+    return write_d(write_collection(links, next_link, count) if many else links[0])
 
 
 def _text(value: str) -> str:

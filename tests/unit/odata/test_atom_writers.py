@@ -159,3 +159,26 @@ def test_a_property_document_names_its_namespaces(paths_model, type_name, value)
     else:
         assert root.text == (None if value is None else str(value))
         assert (root.get(f"{{{DATA}/metadata}}null") == "true") is (value is None)
+
+
+def test_links_may_be_counted_and_go_on():
+    text = atom.write_links(["u", "v"], many=True, next_link="n?a&b", count=7)
+    assert text.endswith(
+        f'<links xmlns="{DATA}"><m:count xmlns:m="{DATA}/metadata">7</m:count><uri>u</uri><uri>v</uri>'
+        "<next>n?a&amp;b</next></links>"
+    )
+
+
+def test_an_expanded_entity_of_all_its_properties_has_no_links(write):
+    """`$select=nav/*` leaves the links of what it expands out."""
+    contact = {
+        "__metadata": {"uri": f"{ROOT}/ContactSet({KEY})", "type": "N.Contact"},
+        "ContactId": "8f2c6a50-0d61-e611-80c5-00155d010a01",
+        "FullName": "Ada",
+    }
+    starred = write(entity(account_primary_contact=contact))
+    assert "related/contact_parts" not in starred
+    deferred = {"__deferred": {"uri": f"{ROOT}/ContactSet({KEY})/contact_parts"}}
+    assert "related/contact_parts" in write(
+        entity(account_primary_contact=contact | {"contact_parts": deferred})
+    )

@@ -9,6 +9,7 @@ from proxy.odata.verbose_json import (
     PLAIN_ORIGIN,
     hold_origins,
     restore_origins,
+    restore_roots,
     rewrite_origins,
 )
 
@@ -97,3 +98,19 @@ def test_a_root_path_that_ends_with_a_slash_or_is_empty_serves_too():
     text = f'{{"uri":"{HERE}/S(1)"}}'
     assert rewrite_origins(text, ROOT + "/", "http://p") == f'{{"uri":"http://p{ROOT}/S(1)"}}'
     assert rewrite_origins(text, "", "http://p") == f'{{"uri":"http://p{ROOT}/S(1)"}}'
+
+
+def test_a_root_takes_the_place_of_the_whole_other_root():
+    other = "http://mirror:8011/mirror"
+    text = (
+        f'{{"d":{{"results":[{{"__metadata":{{"uri":"{HERE}/S(1)"}},'
+        f'"nav":{{"__deferred":{{"uri":"{LOWER}/S(1)/nav"}}}},"Note":"{HERE}/S(1)"}}],'
+        f'"__next":"{ESCAPED}\\/S?x"}}}}'
+    )
+    restored = restore_roots(hold_origins(text, ROOT), ROOT, other)
+    assert restored == (
+        text.replace(f'"uri":"{HERE}', f'"uri":"{other}')
+        .replace(LOWER, other)
+        .replace(ESCAPED, other.replace("/", "\\/"))
+    )
+    assert json.loads(restored)["d"]["__next"] == f"{other}/S?x"

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from proxy.odata.errors import ODataError
-from proxy.odata.verbose_json import members, select_members, slice_reply
+from proxy.odata.verbose_json import members, put_members, select_members, slice_reply, value_at
 
 ONE = '{"__metadata":{"uri":"https://h/S(1)","type":"N.S"},"A":"x","B":null}'
 TWO = '{ "A" : 1 , "__metadata" : { "uri" : "https://h/S(2)" } }'
@@ -153,3 +153,39 @@ ENTITY = (
 )
 def test_select_copies_the_named_members_in_the_asked_order(document, names, selected):
     assert select_members(document, names) == selected
+
+
+@pytest.mark.parametrize(
+    ("values", "changed"),
+    [
+        ({}, ENTITY),
+        ({"nav": "null"}, ENTITY.replace('{"__deferred":{"uri":"u"}}', "null")),
+        (
+            {"nav": '{"results":[]}', "Zip": '"\\u00e9"'},
+            ENTITY.replace('{"__deferred":{"uri":"u"}}', '{"results":[]}').replace(
+                '"Zip":null', '"Zip":"\\u00e9"'
+            ),
+        ),
+        ({"Name": "1"}, ENTITY.replace('"caf\\u00e9 \\/ {"', "1")),
+        ({"New": "[]", "Zip": "0"}, ENTITY.replace('"Zip":null', '"Zip":0')[:-1] + ',"New":[]}'),
+    ],
+)
+def test_put_replaces_values_and_no_other_byte(values, changed):
+    assert put_members(ENTITY, values) == changed
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("Name",), '"caf\\u00e9 \\/ {"'),
+        (("Zip",), "null"),
+        (("Owner", "Name"), '"inner"'),
+        (("Owner", "__metadata", "type"), '"N.R"'),
+        (("Owner", "Gone"), None),
+        (("Zip", "Gone"), None),
+        (("Gone",), None),
+        ((), ENTITY),
+    ],
+)
+def test_a_value_is_found_by_its_path(path, value):
+    assert value_at(ENTITY, path) == value

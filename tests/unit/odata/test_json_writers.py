@@ -6,10 +6,12 @@ import pytest
 
 from proxy.odata.errors import ODataError
 from proxy.odata.verbose_json import (
+    entity_from_document,
     write_collection,
     write_d,
     write_entity,
     write_error,
+    write_links,
     write_property,
     write_value,
 )
@@ -83,3 +85,47 @@ def test_the_documents_around_values(paths_model):
     assert write_collection(["{}"], "u", 7) == '{"results":[{}],"__count":"7","__next":"u"}'
     assert write_property("Name", "x", name, paths_model) == '{"d":{"Name":"x"}}'
     assert write_error("7", "é") == ('{"error":{"code":"7","message":{"lang":"en-US","value":"\\u00e9"}}}')
+
+
+@pytest.mark.parametrize(
+    ("select", "inlined", "shown"),
+    [
+        (None, {}, f',"Name":"caf\\u00e9",{deferred("unbound")}'),
+        (("Name",), {}, ',"Name":"caf\\u00e9"'),
+        (None, {"unbound": "null"}, ',"Name":"caf\\u00e9","unbound":null'),
+        (("unbound", "Name"), {"unbound": "null"}, ',"unbound":null,"Name":"caf\\u00e9"'),
+        (
+            ("unbound",),
+            {"unbound": f'{{"results":[{{"deep":{deferred("x").partition(":")[2]}}}]}}'},
+            f',"unbound":{{"results":[{{"deep":{deferred("x").partition(":")[2]}}}]}}',
+        ),
+        # Declared after the document was written.
+        (("AccountId",), {}, ',"AccountId":null'),
+        (("PrimaryContactId", "Name"), {}, f',"PrimaryContactId":{NOBODY},"Name":"caf\\u00e9"'),
+        (("account_primary_contact",), {}, f",{deferred('account_primary_contact')}"),
+        (None, {"account_primary_contact": "null"}, None),
+    ],
+)
+def test_an_entity_is_shown_in_its_documents_bytes(paths_model, select, inlined, shown):
+    document = f'{HEAD},"Name":"caf\\u00e9",{deferred("unbound")}}}'
+    account = paths_model.entity_sets["AccountSet"].entity_type
+    text = entity_from_document(document, account, paths_model, select=select, inlined=inlined)
+    added = f'{document[len(HEAD) : -1]},"account_primary_contact":null'
+    assert text == f"{HEAD}{added if shown is None else shown}}}"
+
+
+@pytest.mark.parametrize(
+    ("uris", "options", "text"),
+    [
+        (["u"], {"many": False}, '{"d":{"uri":"u"}}'),
+        ([], {"many": True}, '{"d":{"results":[]}}'),
+        (["u", "v"], {"many": True}, '{"d":{"results":[{"uri":"u"},{"uri":"v"}]}}'),
+        (
+            ["u"],
+            {"many": True, "next_link": "n", "count": 7},
+            '{"d":{"results":[{"uri":"u"}],"__count":"7","__next":"n"}}',
+        ),
+    ],
+)
+def test_links(uris, options, text):
+    assert write_links(uris, **options) == text

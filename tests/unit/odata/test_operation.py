@@ -12,6 +12,7 @@ from proxy.odata.operation import (
     Opaque,
     ReadCollection,
     ReadEntity,
+    SendBatch,
     UpdateEntity,
     UpdateProperty,
     parse_operation,
@@ -145,13 +146,19 @@ def test_changing_links(read, sets, method, headers, tail, navigation, target, t
     )
 
 
+def test_a_batch_is_posted_and_nothing_else(read):
+    assert read("POST", f"{ROOT}/$batch?x=1") == SendBatch()
+    assert isinstance(read("POST", f"{ROOT}/$batch", X_HTTP_Method="MERGE"), Forwarded)
+
+
 @pytest.mark.parametrize(
     ("method", "tail", "of_set"),
     [
         ("GET", "", None),
         ("GET", "/", None),
         ("GET", "/$metadata", None),
-        ("POST", "/$batch", None),
+        ("GET", "/$batch", None),
+        ("PUT", "/$batch", None),
         ("GET", "/WhoAmI()?a=1", None),
         ("POST", "/WhoAmI", None),
         ("GET", "/WidgetSet", None),

@@ -368,7 +368,7 @@ def test_what_is_not_there_cannot_be_deleted() -> None:
 
 
 def relationship(world: World, set_name: str, name: str) -> Any:
-    return world.organisation.schema.relationship(world.organisation.entity_set(set_name), name)
+    return world.organisation.schema.relationships.of(world.organisation.entity_set(set_name), name)
 
 
 def test_a_membership_is_a_row_that_only_links_can_write() -> None:

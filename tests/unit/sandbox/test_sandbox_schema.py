@@ -38,7 +38,7 @@ SCHEMA = Schema(parse_metadata(small_document()))
 def test_a_relationship_finds_its_lookup(
     set_name: str, navigation: str, kind: str, lookup: str, target: str
 ) -> None:
-    found = SCHEMA.relationship(SCHEMA.model.entity_sets[set_name], navigation)
+    found = SCHEMA.relationships.of(SCHEMA.model.entity_sets[set_name], navigation)
     assert found is not None
     assert (found.kind, found.lookup, found.target.name) == (kind, lookup, target)
 
@@ -47,15 +47,15 @@ def test_only_many_to_many_relationships_of_the_small_document_have_no_lookup() 
     links = {
         relationship.association
         for entity_set in SCHEMA.model.entity_sets.values()
-        for relationship in SCHEMA.relationships(entity_set)
+        for relationship in SCHEMA.relationships.each(entity_set)
         if relationship.kind == "links"
     }
     assert links == {"teammembership_association", "systemuserroles_association"}
 
 
 def test_the_two_ends_of_a_link_agree_which_is_the_first() -> None:
-    roles = SCHEMA.relationship(SCHEMA.model.entity_sets["SystemUserSet"], "systemuserroles_association")
-    users = SCHEMA.relationship(SCHEMA.model.entity_sets["RoleSet"], "systemuserroles_association")
+    roles = SCHEMA.relationships.of(SCHEMA.model.entity_sets["SystemUserSet"], "systemuserroles_association")
+    users = SCHEMA.relationships.of(SCHEMA.model.entity_sets["RoleSet"], "systemuserroles_association")
     assert roles is not None
     assert users is not None
     assert roles.first is not users.first

@@ -1,0 +1,375 @@
+"""The driver of reads that the mirror answers by itself, from what it holds and nothing else.
+
+A GET arrives at `read` and is carried out by a `_Reading`: the path is followed to an entity or to a query,
+the query is put to the store, expansions are fetched level by level, and the answer is written. What upstream
+would say is not asked, so an answer is as old as `Age` tells: as the oldest entity it shows.
+
+An entity whose write is under way is not shown by its key (504), nor is one with an open conflict (409). In
+lists both are shown as held, and Cache-Status says `detail=unsettled`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+
+from proxy.odata import verbose_json
+from proxy.odata.binding import bind_filter, bind_orderby
+from proxy.odata.bound import BoundExpression, Comparison, Constant, Junction, Path
+from proxy.odata.edm import EntityKey, EntitySet, Model, Property
+from proxy.odata.errors import ODataError
+from proxy.odata.filter import parse_filter, parse_orderby
+from proxy.odata.headers import protocol_version
+from proxy.odata.media import negotiated_format
+from proxy.odata.primitives import PRIMITIVES
+from proxy.odata.projection import Projection, parse_projection
+from proxy.odata.reading import Read, parse_read
+from proxy.odata.relationships import Relationships
+from proxy.odata.uri import format_key
+from proxy.reconcile.entities import PAGE, Entities, names_target
+from proxy.reconcile.errors import NotInMirror, ReadRefused, SyncConflict
+from proxy.reconcile.exchange import CacheStatus, FromMirror, MirrorAsk
+from proxy.reconcile.freshness import age_of, is_servable
+from proxy.reconcile.observations import Observe, StoreFailed
+from proxy.reconcile.ports import Found, Query, Related, Store, Stored, StoreUnavailable
+from proxy.reconcile.representation import TEXT, XML, Body, Representation
+from proxy.reconcile.sets import Sets
+
+# What a next link keeps of the query, as upstream's does (field manual, 4.2), and the format.
+_KEPT_IN_LINK = frozenset({"$filter", "$expand", "$orderby", "$inlinecount", "$select", "$format"})
+
+
+class MirrorReader:
+    """Answers GETs by itself. `page_limit`: entities in one page at most. `now`: aware UTC."""
+
+    def __init__(
+        self,
+        store: Store,
+        sets: Sets,
+        observe: Observe,
+        now: Callable[[], datetime],
+        *,
+        root_path: str,
+        page_limit: int,
+    ) -> None:
+        self._store = store
+        self._sets = sets
+        self._observe = observe
+        self._now = now
+        self._root_path = root_path
+        self._page_limit = page_limit
+        self._relationships: tuple[Model, Relationships] | None = None
+
+    async def read(self, ask: MirrorAsk, model: Model | None) -> FromMirror:
+        """Answer a GET. Raises ReadRefused for what is wrong with the request or not there, NotInMirror where
+        the mirror cannot answer, SyncConflict for an entity that has one."""
+        if model is None:
+            raise NotInMirror("No metadata document is known yet.")
+        try:
+            return await self._reading(ask, model).answer()
+        except ODataError as error:
+            raise ReadRefused(error, allow="POST") from error  # a 405 of a GET is that of `$batch`
+        except StoreUnavailable as error:
+            self._observe(StoreFailed("read", str(error)))
+            raise NotInMirror("The mirror's database is not available.") from error
+
+    def _reading(self, ask: MirrorAsk, model: Model) -> _Reading:
+        _check_versions(ask.headers)
+        read = parse_read(ask.path, ask.query, model)
+        if self._relationships is None or self._relationships[0] is not model:
+            self._relationships = (model, Relationships(model))
+        origin = ask.root[: len(ask.root) - len(self._root_path)]
+        restore = (
+            partial(verbose_json.restore_origins, origin=origin)
+            if ask.only_if_cached
+            else partial(verbose_json.restore_roots, root_path=self._root_path, root=ask.root)
+        )
+        # `$count` and `$value` are text whatever is accepted, and the metadata document is XML.
+        is_fixed = read.kind in ("count", "value", "metadata")
+        chosen = "json" if is_fixed else negotiated_format(ask.accept, read.options.format)
+        now = self._now()
+        return _Reading(
+            ask,
+            read,
+            model,
+            self._relationships[1],
+            Representation(chosen, model, ask.root, restore, now.strftime("%Y-%m-%dT%H:%M:%SZ")),
+            Entities(self._store, model, self._relationships[1], ask.root, self._page_limit),
+            self._store,
+            self._sets,
+            self._page_limit,
+            now,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """One GET being answered."""
+
+    ask: MirrorAsk
+    read: Read
+    model: Model
+    relationships: Relationships
+    representation: Representation
+    entities: Entities
+    store: Store
+    sets: Sets
+    page_limit: int
+    now: datetime
+
+    async def answer(self) -> FromMirror:
+        """Raises ODataError, NotInMirror, SyncConflict and StoreUnavailable."""
+        kind = self.read.kind
+        if kind == "service":
+            names = self.model.entity_sets
+            return self._answered(self.representation.service(names, self.ask.accept or ""))
+        if kind == "metadata":
+            return self._answered(await self._metadata())
+        place = await self._followed()
+        match kind:
+            case "count":
+                body = await self._count(place)
+            case "collection":
+                body = await self._collection(place)
+            case "links":
+                body = await self._links(place)
+            case "entity":
+                body = await self._entity(place)
+            case _:
+                body = self._property(place)
+        return self._answered(body, place.entity_set)
+
+    def _answered(self, body: Body, entity_set: EntitySet | None = None) -> FromMirror:
+        is_settled = all(map(is_servable, self.entities.shown))
+        ages = [age_of(row, None, self.now) for row in self.entities.shown]
+        return FromMirror(
+            body.content if isinstance(body.content, bytes) else body.content.encode(),
+            body.content_type,
+            None,
+            CacheStatus(hit=True, detail=None if is_settled else "unsettled"),
+            int(max(ages)) if ages else None,
+            body.version,
+            entity_set.name if entity_set else None,
+        )
+
+    async def _metadata(self) -> Body:
+        document = await self.store.latest_metadata()
+        if document is None:
+            raise NotInMirror("No metadata document is kept.")
+        return Body(document, XML)
+
+    # Following the path
+
+    async def _followed(self) -> _Place:
+        """Where the path leads. Raises ODataError, NotInMirror, SyncConflict."""
+        path = self.read.path
+        entity_set = path.entity_set
+        assert entity_set is not None  # `Read` of any other kind
+        if self.ask.only_if_cached and await self.sets.is_forwarded(entity_set):
+            raise NotInMirror(f"{entity_set.name} is not answered from the mirror.")
+        if path.key is None:
+            return _Place(entity_set)
+        held = (await self.store.get(entity_set, [path.key])).get(path.key)
+        place = _Place(entity_set, self._usable(held, entity_set, path.key))
+        for step in path.navigation:
+            place = await self._stepped(place, step.name, step.key)
+        return place
+
+    async def _stepped(self, place: _Place, name: str, key: EntityKey | None) -> _Place:
+        """One navigation step from the entity at `place`."""
+        assert place.row is not None  # a path goes on from entities only
+        relationship = self.entities.relationship(place.entity_set, name)
+        target = relationship.target
+        within = Related(place.entity_set, place.row.key, relationship)
+        if relationship.many and key is None:
+            return _Place(target, None, within)
+        condition = None if key is None else _has_key(target, key)
+        found = await self.store.find(Query(target, condition, page=1, within=within))
+        if found.rows:
+            row = found.rows[0]
+            return _Place(target, self._usable(row, target, row.key))
+        if key is None and not names_target(place.row, relationship):
+            raise _not_found(name)
+        raise self._absent(name)
+
+    def _usable(self, held: Stored | None, entity_set: EntitySet, key: EntityKey) -> Stored:
+        """The row, where it may stand for its entity."""
+        named = f"{entity_set.name}({format_key(key, entity_set.entity_type)})"
+        if held is not None and held.intents:
+            raise NotInMirror(f"A write of {named} is under way, or its outcome is not known yet.")
+        if held is None or held.document is None:
+            raise self._absent(named)
+        if held.conflict is not None:
+            raise SyncConflict(entity_set.name, format_key(key, entity_set.entity_type), held.conflict)
+        return held
+
+    def _absent(self, segment: str) -> Exception:
+        """What the mirror does not hold may exist; only who asks the mirror for its own view is told 404."""
+        if self.ask.only_if_cached:
+            return NotInMirror(f"The mirror does not hold '{segment}'.")
+        return _not_found(segment)
+
+    # The answers
+
+    async def _entity(self, place: _Place) -> Body:
+        projection = self._projection(place.entity_set)
+        assert place.row is not None  # `Read` of this kind
+        (text,) = await self.entities.texts(
+            [place.row], place.entity_set, projection, self.representation.select(projection)
+        )
+        title = await self._title(place.entity_set)
+        return self.representation.entity(text, place.entity_set, projection, title)
+
+    async def _collection(self, place: _Place) -> Body:
+        accepted = protocol_version(self.ask.headers.get("MaxDataServiceVersion"))
+        if accepted is not None and accepted < (2, 0):
+            raise ODataError("The reply needs data service version 2.0, which the client does not take.")
+        projection = self._projection(place.entity_set)
+        found = await self.store.find(self._query(place, PAGE))
+        texts = await self.entities.texts(
+            found.rows, place.entity_set, projection, self.representation.select(projection)
+        )
+        return self.representation.page(
+            texts,
+            place.entity_set,
+            projection,
+            await self._title(place.entity_set),
+            next_link=self._next_link(found),
+            count=found.total,
+        )
+
+    async def _links(self, place: _Place) -> Body:
+        if place.row is not None:
+            found = Found([place.row])
+        else:
+            found = await self.store.find(self._query(place, self.page_limit))
+        self.entities.show(found.rows)
+        return self.representation.links(
+            [row.document or "" for row in found.rows],
+            many=self.read.many,
+            next_link=self._next_link(found),
+            count=found.total,
+        )
+
+    async def _count(self, place: _Place) -> Body:
+        counted = await self.store.count_of(self._query(place, PAGE))
+        options = self.read.options
+        counted = max(0, counted - (options.skip or 0))
+        return Body(str(counted if options.top is None else min(counted, options.top)), TEXT, "2.0;")
+
+    def _property(self, place: _Place) -> Body:
+        """A property, a member of a complex one, or the raw value of either."""
+        assert place.row is not None  # `Read` of this kind
+        self.entities.show([place.row])
+        path = self.read.path.property_path
+        declared = _declared(place.entity_set, path, self.model)
+        text = verbose_json.value_at(place.row.document or "", path)
+        if self.read.kind == "property":
+            return self.representation.property(path[-1], text, declared)
+        primitive = PRIMITIVES.get(declared.type)
+        value = json.loads(text or "null")
+        if primitive is None or value is None:
+            raise _not_found("$value")
+        native = primitive.from_json(value)
+        if isinstance(native, bytes):
+            return Body(native, "application/octet-stream")
+        return Body(primitive.to_atom(native), TEXT)
+
+    async def _title(self, entity_set: EntitySet) -> str:
+        """The property that Atom titles show; "" also while it is not known."""
+        return await self.sets.title(entity_set) or ""
+
+    # Queries
+
+    def _projection(self, entity_set: EntitySet) -> Projection:
+        options = self.read.options
+        return parse_projection(
+            options.get("$select"), options.get("$expand"), entity_set.entity_type, self.model
+        )
+
+    def _query(self, place: _Place, page: int) -> Query:
+        """What the options ask for, pages of `page` where they do not say how long. Raises ODataError."""
+        options = self.read.options
+        if options.top is not None:
+            if options.top > self.page_limit:
+                raise ODataError(
+                    f"$top={options.top} is more than one page may hold: limits.mirror_page is"
+                    f" {self.page_limit}.",
+                    token=str(options.top),
+                )
+            page = options.top
+        bound = (place.entity_set, self.model, self.relationships)
+        condition: BoundExpression | None = None
+        if options.filter:
+            with _in_option("$filter"):
+                condition = bind_filter(parse_filter(options.filter), *bound)
+        with _in_option("$orderby"):
+            order = bind_orderby(parse_orderby(options.orderby), *bound) if options.orderby else ()
+        return Query(
+            place.entity_set,
+            condition,
+            order,
+            skip=options.skip or 0,
+            top=options.top,
+            page=page,
+            after=options.skiptoken,
+            count=options.inlinecount == "allpages",
+            within=place.within,
+        )
+
+    def _next_link(self, found: Found) -> str | None:
+        if found.next is None:
+            return None
+        kept = [item.raw for item in self.read.options.items if item.name in _KEPT_IN_LINK]
+        return f"{self.ask.root}{self.ask.path}?{'&'.join((*kept, f'$skiptoken={found.next}'))}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a path leads: to one entity, `row`, or to many, all of the set or those `within`."""
+
+    entity_set: EntitySet
+    row: Stored | None = None
+    within: Related | None = None
+
+
+@contextmanager
+def _in_option(name: str) -> Iterator[None]:
+    """Errors inside say in which option they are."""
+    try:
+        yield
+    except ODataError as error:
+        raise error.within(name) from None
+
+
+def _check_versions(headers: Mapping[str, str]) -> None:
+    asked = protocol_version(headers.get("DataServiceVersion"))
+    if asked is not None and asked > (2, 0):
+        raise ODataError("The version of the request is higher than this data service supports.")
+
+
+def _not_found(segment: str) -> ODataError:
+    return ODataError(f"Resource not found for the segment '{segment}'.", status=404, token=segment)
+
+
+def _has_key(entity_set: EntitySet, key: EntityKey) -> BoundExpression:
+    types = {name: entity_set.entity_type.properties[name].type for name, _ in key}
+    tests = tuple(
+        Comparison("eq", Path((), (name,), types[name]), Constant(types[name], value), types[name])
+        for name, value in key
+    )
+    return tests[0] if len(tests) == 1 else Junction("and", tests)
+
+
+def _declared(entity_set: EntitySet, path: Sequence[str], model: Model) -> Property:
+    """The property, or member of a complex one, that a path names; the path was read by the model."""
+    properties = entity_set.entity_type.properties
+    for name in path[:-1]:
+        complex_type = model.complex_type(properties[name].type)
+        assert complex_type is not None  # the path goes on
+        properties = complex_type.properties
+    return properties[path[-1]]
