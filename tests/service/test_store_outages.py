@@ -14,7 +14,7 @@ from typing import Any
 
 import psycopg2
 import pytest
-from storing import ACCOUNTS, MODEL, REFRESH, account, an_intent, query, state, until
+from storing import ACCOUNTS, MODEL, NOW, REFRESH, account, an_intent, query, state, until
 
 from proxy.reconcile.ports import Outcome, SetState, Settlement, StoreUnavailable
 from proxy.store import EmbeddedPostgres, PostgresStore

@@ -93,7 +93,9 @@ def test_cache_directives(values, directives):
 
 
 @pytest.mark.parametrize(
-    "hostile", ["a" + " " * 1_000_000 + "b", "a=" * 500_000, 'a="' * 300_000, '"\\' * 500_000]
+    "hostile",
+    ["a" + " " * 1_000_000 + "b", "a=" * 500_000, 'a="' * 300_000, '"\\' * 500_000],
+    ids=["blanks", "values", "quotes", "escapes"],
 )
 def test_directives_are_read_in_linear_time(hostile):
     started = time.perf_counter()
