@@ -130,6 +130,14 @@ BOTH_ANSWER = [
     "/AccountSet?$inlinecount=allpages&$filter=StateCode/Value%20eq%201",
     "/AccountSet/$count",
     "/AccountSet/$count?$filter=StateCode/Value%20eq%200",
+    # Spellings
+    "/AccountSet?&$top=2&",
+    "/AccountSet?%24select=Name%2CAccountId&%24top=2",
+    "/AccountSet({a})?$select=Name,+AccountId",
+    "/AccountSet?$filter=substringof('%27%27',Name)&$select=Name",
+    "/AccountSet?$filter=Name+ne+'O''Neill+%26+caf%C3%A9'&$select=Name",
+    "/AccountSet?$filter=%28Name%20ne%20%27a%2Bb%27%29&$select=Name",
+    "/AccountSet?$filter=AccountId%20ne%20(guid'{{8F2C6A50-0D61-E611-80C5-00155D010A01}}')&$select=Name",
     # Whom both refuse, with the same status
     "/WidgetSet",
     "/AccountSet(guid'1234')",
@@ -241,6 +249,14 @@ async def test_the_mirror_says_what_a_server_of_all_of_v2_says(filled: World, pa
             assert answer.headers["Content-Type"] == direct.headers["Content-Type"]
             assert "Proxy-Status" in answer.headers
         assert alone.status in (own.status, 504)
+
+
+async def test_nothing_is_said_to_be_there_where_a_lookup_is_null(filled: World) -> None:
+    """Not held and not existing are told apart where the entity itself says which."""
+    path = "/AccountSet({n})".format(**named(filled))
+    for below in ("/account_primary_contact", "/$links/account_primary_contact"):
+        for answer in (await filled.mirror(path + below), await filled.ask(path + below, **ALONE)):
+            assert (answer.status, code_of(answer)) == (404, "Syncpoint.ReadRefused")
 
 
 # What upstream cannot answer, or answers otherwise
