@@ -122,7 +122,9 @@ class _Binder:
 
     def condition(self, expression: Expression) -> BoundExpression:
         bound = self.bind(expression)
-        if bound.type not in (_BOOLEAN, "null"):
+        if bound.type == "null":
+            return Constant(_BOOLEAN, None)
+        if bound.type != _BOOLEAN:
             token, position = _token(expression)
             raise ODataError(
                 f"No condition at position {position}: '{token[:60]}' is of type '{bound.type}'.",

@@ -15,7 +15,7 @@ from proxy.sandbox.schema import Schema
 from proxy.sandbox.switches import Switches
 
 Values = dict[str, Any]
-Slot = tuple[str, uuid.UUID]  # entity set name and key
+Slot = tuple[str, uuid.UUID]  # name of an entity set, or the logical name of its type, and key
 
 
 class Row:
@@ -47,7 +47,7 @@ class Tables:
         self._deleted: set[tuple[str, uuid.UUID]] = set()
         self._showing: dict[Slot, set[Slot]] = {}
         self._pairs: dict[str, dict[tuple[uuid.UUID, uuid.UUID], None]] = {}
-        self._indexes: dict[tuple[str, str], tuple[int, dict[uuid.UUID, list[uuid.UUID]]]] = {}
+        self._indexes: dict[tuple[str, str], tuple[int, dict[Slot, list[uuid.UUID]]]] = {}
         self._version = FIRST_LIVE_VERSION
         self._before: dict[Slot, Row | None] | None = None  # while everything may have to be undone
 
@@ -197,7 +197,8 @@ class Tables:
     def related(self, key: uuid.UUID, relationship: Relationship) -> list[uuid.UUID]:
         """The keys that a navigation property leads to, in the default order."""
         if relationship.kind == "referrers":
-            return self._index(relationship.target, relationship.lookup).get(key, [])
+            held = (logical_name(relationship.source), key)
+            return self._index(relationship.target, relationship.lookup).get(held, [])
         if relationship.kind == "lookup":
             row = self.get(relationship.source.name, key)
             reference = row.values[relationship.lookup] if row is not None else None
@@ -210,18 +211,18 @@ class Tables:
         found = [other for other in self._linked(key, relationship) if other in rows]
         return sorted(found, key=guid_order)
 
-    def _index(self, entity_set: EntitySet, lookup: str) -> dict[uuid.UUID, list[uuid.UUID]]:
-        """Keys of the rows of a set by the id that their lookup holds."""
+    def _index(self, entity_set: EntitySet, lookup: str) -> dict[Slot, list[uuid.UUID]]:
+        """Keys of the rows of a set by the record that their lookup holds, its logical name and its key."""
         slot = (entity_set.name, lookup)
         cached = self._indexes.get(slot)
         if cached is not None and cached[0] == self.generation:
             return cached[1]
-        index: dict[uuid.UUID, list[uuid.UUID]] = {}
+        index: dict[Slot, list[uuid.UUID]] = {}
         rows = self.rows(entity_set.name)
         for key in self.ordered(entity_set.name):
             reference = rows[key].values[lookup]
             if reference is not None:
-                index.setdefault(reference["Id"], []).append(key)
+                index.setdefault((reference["LogicalName"], reference["Id"]), []).append(key)
         self._indexes[slot] = (self.generation, index)
         return index
 

@@ -15,11 +15,11 @@ from sqlalchemy import (
     Text,
     and_,
     bindparam,
+    case,
     cast,
     false,
     func,
     literal,
-    not_,
     or_,
     select,
     true,
@@ -138,7 +138,8 @@ class Expressions:
                 tested = self.value(operand)
                 return tested.is_not(None) if negated else tested.is_(None)
             case Not(operand=operand):
-                return not_(_certain(self.condition(operand)))
+                # Not NOT: null becomes true, and what stands around needs no brackets.
+                return case((self.condition(operand), false()), else_=true())
             case _:
                 return _certain(self.condition(expression))
 

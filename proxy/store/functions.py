@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from sqlalchemy import BigInteger, Boolean, ColumnElement, Integer, Numeric, Text, cast, extract, func
+from sqlalchemy import BigInteger, Boolean, ColumnElement, Integer, Numeric, Text, case, cast, extract, func
 from sqlalchemy.dialects.postgresql import DOUBLE_PRECISION
 
 Sql = ColumnElement[Any]
@@ -76,7 +76,9 @@ def _substring(text: Sql, start: Sql, length: Sql | None = None) -> Sql:
 
 def _position(number: Sql) -> Sql:
     """A number of characters: what is negative counts as none."""
-    return cast(func.least(func.greatest(cast(number, BigInteger), 0), _LAST_POSITION), Integer)
+    # Not least and greatest, which pass over null.
+    wide = cast(number, BigInteger)
+    return cast(case((wide < 0, 0), (wide > _LAST_POSITION, _LAST_POSITION), else_=wide), Integer)
 
 
 def _part_of_time(part: str) -> Callable[[Sql], Sql]:

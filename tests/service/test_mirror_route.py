@@ -14,12 +14,15 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
+from urllib.parse import urlsplit
 from xml.etree import ElementTree
 
 import pytest
 import pytest_asyncio
+from relay import relayed
 from world import Answer, World, world
 
+from proxy.reconcile import entities
 from proxy.sandbox import Fault, Switches
 
 # One world is shared by the tests that only read, so all of them live in one event loop.
@@ -127,6 +130,14 @@ BOTH_ANSWER = [
     "/AccountSet?$inlinecount=allpages&$filter=StateCode/Value%20eq%201",
     "/AccountSet/$count",
     "/AccountSet/$count?$filter=StateCode/Value%20eq%200",
+    # Spellings
+    "/AccountSet?&$top=2&",
+    "/AccountSet?%24select=Name%2CAccountId&%24top=2",
+    "/AccountSet({a})?$select=Name,+AccountId",
+    "/AccountSet?$filter=substringof('%27%27',Name)&$select=Name",
+    "/AccountSet?$filter=Name+ne+'O''Neill+%26+caf%C3%A9'&$select=Name",
+    "/AccountSet?$filter=%28Name%20ne%20%27a%2Bb%27%29&$select=Name",
+    "/AccountSet?$filter=AccountId%20ne%20(guid'{{8F2C6A50-0D61-E611-80C5-00155D010A01}}')&$select=Name",
     # Whom both refuse, with the same status
     "/WidgetSet",
     "/AccountSet(guid'1234')",
@@ -238,6 +249,14 @@ async def test_the_mirror_says_what_a_server_of_all_of_v2_says(filled: World, pa
             assert answer.headers["Content-Type"] == direct.headers["Content-Type"]
             assert "Proxy-Status" in answer.headers
         assert alone.status in (own.status, 504)
+
+
+async def test_nothing_is_said_to_be_there_where_a_lookup_is_null(filled: World) -> None:
+    """Not held and not existing are told apart where the entity itself says which."""
+    path = "/AccountSet({n})".format(**named(filled))
+    for below in ("/account_primary_contact", "/$links/account_primary_contact"):
+        for answer in (await filled.mirror(path + below), await filled.ask(path + below, **ALONE)):
+            assert (answer.status, code_of(answer)) == (404, "Syncpoint.ReadRefused")
 
 
 # What upstream cannot answer, or answers otherwise
@@ -486,6 +505,47 @@ async def test_a_set_that_is_forwarded_is_held_and_not_vouched_for(database_url:
         await place.fill("AccountSet")
         assert (await place.ask("/AccountSet", **ALONE)).status == 504
         assert len((await place.mirror("/AccountSet")).json()["d"]["results"]) == 3
+
+
+async def test_without_a_database_the_mirror_says_so(database_url: str) -> None:
+    async with relayed(database_url) as relay, world(relay.url, rows=3) as place:
+        await place.fill("AccountSet")
+        await relay.down()
+        for path in ("/AccountSet", "/AccountSet/$count", "/$metadata"):
+            for answer in (await place.mirror(path), await place.ask(path, **ALONE)):
+                assert (answer.status, code_of(answer)) == (504, "Syncpoint.NotInMirror")
+                assert "database" in message_of(answer)
+        assert (await place.mirror("/WidgetSet")).status == 404
+
+
+async def test_before_there_is_a_metadata_document_the_mirror_says_so(database_url: str) -> None:
+    nobody = {"upstream.service_root": "http://127.0.0.1:1/root.svc"}
+    async with world(database_url, rows=3, **nobody) as place:
+        answer = await place.mirror("/AccountSet")
+        assert (answer.status, code_of(answer)) == (504, "Syncpoint.NotInMirror")
+        assert "metadata" in message_of(answer)
+
+
+async def test_upstream_is_not_needed(database_url: str) -> None:
+    async with world(database_url, rows=3) as before:
+        await before.fill("AccountSet")
+        root_path = urlsplit(before.direct_root).path
+        page = (await before.mirror("/AccountSet")).text
+        mirror_root = before.mirror_root
+    gone = {"upstream.service_root": f"http://127.0.0.1:1{root_path}"}
+    async with world(database_url, rows=3, **gone) as place:
+        assert (await place.mirror("/AccountSet")).text == page.replace(mirror_root, place.mirror_root)
+        assert (await place.mirror("/$metadata")).status == 200
+
+
+async def test_a_reply_has_a_limit(filled: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counted in characters, those of entities that stand in several places as often as they do."""
+    page = (await filled.mirror("/AccountSet")).text
+    monkeypatch.setattr(entities, "REPLY_LIMIT", len(page) * 3)
+    assert (await filled.mirror("/AccountSet")).status == 200
+    refused = await filled.mirror("/AccountSet?$expand=" + "/".join(["business_unit_accounts"] * 5))
+    assert (refused.status, code_of(refused)) == (400, "Syncpoint.ReadRefused")
+    assert "larger than the limit" in message_of(refused)
 
 
 # Formats and methods

@@ -81,7 +81,7 @@ def shown(tree: BoundExpression) -> str:
         ("Whole gt null", "(Whole gt:Int32 None:Int32)"),
         ("(Whole add null) eq 5", "((Whole add:Int32 None:Int32) eq:Int32 5:Int32)"),
         ("length(null) eq 5", "(None:Int32 eq:Int32 5:Int32)"),
-        ("null", "None:null"),
+        ("null", "None:Boolean"),
         # Numbers: the wider type, an integer for narrow ones, a Decimal for what is spelt beside one.
         ("Tiny eq 5", "(Tiny eq:Int32 5:Int32)"),
         ("Small add Tiny eq 5", "((Small add:Int32 Tiny) eq:Int32 5:Int32)"),
