@@ -123,7 +123,6 @@ async def test_what_the_parser_of_the_server_cannot_take(line: bytes) -> None:
         pytest.param(
             b"POST /a HTTP/1.1\r\nHost: p\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nhi",
             id="two lengths",
-            id="two lengths",
         ),
         pytest.param(b"POST /a HTTP/1.1\r\nHost: p\r\nContent-Length: x\r\n\r\nhi", id="no number"),
         pytest.param(b"POST /a HTTP/1.1\r\nHost: p\r\nTransfer-Encoding: gzip\r\n\r\nhi", id="other coding"),
