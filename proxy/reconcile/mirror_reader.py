@@ -169,8 +169,7 @@ class _Reading:
         path = self.read.path
         entity_set = path.entity_set
         assert entity_set is not None  # `Read` of any other kind
-        if self.ask.only_if_cached and await self.sets.is_forwarded(entity_set):
-            raise NotInMirror(f"{entity_set.name} is not answered from the mirror.")
+        await self._vouch_for(entity_set)
         if path.key is None:
             return _Place(entity_set)
         held = (await self.store.get(entity_set, [path.key])).get(path.key)
@@ -184,6 +183,7 @@ class _Reading:
         assert place.row is not None  # a path goes on from entities only
         relationship = self.entities.relationship(place.entity_set, name)
         target = relationship.target
+        await self._vouch_for(target)
         within = Related(place.entity_set, place.row.key, relationship)
         if relationship.many and key is None:
             return _Place(target, None, within)
@@ -195,6 +195,11 @@ class _Reading:
         if key is None and not names_target(place.row, relationship):
             raise _not_found(name)
         raise self._absent(name)
+
+    async def _vouch_for(self, entity_set: EntitySet) -> None:
+        """Raises NotInMirror where the main listener would never answer from the mirror for this set."""
+        if self.ask.only_if_cached and await self.sets.is_forwarded(entity_set):
+            raise NotInMirror(f"{entity_set.name} is not answered from the mirror.")
 
     def _usable(self, held: Stored | None, entity_set: EntitySet, key: EntityKey) -> Stored:
         """The row, where it may stand for its entity."""
@@ -216,7 +221,7 @@ class _Reading:
     # The answers
 
     async def _entity(self, place: _Place) -> Body:
-        projection = self._projection(place.entity_set)
+        projection = await self._projection(place.entity_set)
         assert place.row is not None  # `Read` of this kind
         (text,) = await self.entities.texts(
             [place.row], place.entity_set, projection, self.representation.select(projection)
@@ -228,7 +233,7 @@ class _Reading:
         accepted = protocol_version(self.ask.headers.get("MaxDataServiceVersion"))
         if accepted is not None and accepted < (2, 0):
             raise ODataError("The reply needs data service version 2.0, which the client does not take.")
-        projection = self._projection(place.entity_set)
+        projection = await self._projection(place.entity_set)
         found = await self.store.find(self._query(place, PAGE))
         texts = await self.entities.texts(
             found.rows, place.entity_set, projection, self.representation.select(projection)
@@ -285,11 +290,19 @@ class _Reading:
 
     # Queries
 
-    def _projection(self, entity_set: EntitySet) -> Projection:
+    async def _projection(self, entity_set: EntitySet) -> Projection:
         options = self.read.options
-        return parse_projection(
+        projection = parse_projection(
             options.get("$select"), options.get("$expand"), entity_set.entity_type, self.model
         )
+        await self._vouch_for_expansions(projection, entity_set)
+        return projection
+
+    async def _vouch_for_expansions(self, projection: Projection, entity_set: EntitySet) -> None:
+        for name, below in projection.expanded.items():
+            target = self.entities.relationship(entity_set, name).target
+            await self._vouch_for(target)
+            await self._vouch_for_expansions(below, target)
 
     def _query(self, place: _Place, page: int) -> Query:
         """What the options ask for, pages of `page` where they do not say how long. Raises ODataError."""

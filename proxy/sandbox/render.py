@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from proxy.odata import atom, verbose_json
 from proxy.odata.edm import EntitySet
 from proxy.odata.errors import ODataError
+from proxy.odata.projection import Projection as Tree
+from proxy.odata.projection import parse_projection
 from proxy.odata.query_options import QueryOptions, parse_query
 from proxy.odata.relationships import Relationship
 from proxy.odata.uri import format_key
@@ -32,10 +34,12 @@ _NO_OPTIONS = parse_query(None)
 @dataclass(frozen=True, slots=True)
 class Projection:
     """What `$select` and `$expand` say: names in the order asked for (None: all), and for each expanded
-    navigation property its relationship and the names asked of its entities."""
+    navigation property its relationship and what is shown of its entities. `query`: the options, encoded,
+    that ask for it in a link."""
 
     select: tuple[str, ...] | None = None
-    expanded: Mapping[str, tuple[Relationship, tuple[str, ...] | None]] = field(default_factory=dict)
+    expanded: Mapping[str, tuple[Relationship, Projection]] = field(default_factory=dict)
+    query: tuple[str, ...] = ()
 
 
 class Renderer:
@@ -53,9 +57,24 @@ class Renderer:
 
     def projection(self, entity_set: EntitySet, options: QueryOptions) -> Projection:
         """Read `$select` and `$expand` (3.2, 3.3). Raises ODataError, 400 or 403."""
+        if self._switches.language == "v2":
+            select, expand = options.get("$select"), options.get("$expand")
+            model = self._schema.model
+            return self._bound(entity_set, parse_projection(select, expand, entity_set.entity_type, model))
+        return self._projection_2011(entity_set, options)
+
+    def _bound(self, entity_set: EntitySet, tree: Tree) -> Projection:
+        expanded = {}
+        for name, below in tree.expanded.items():
+            relationship = self._expandable(entity_set, name)
+            expanded[name] = relationship, self._bound(relationship.target, below)
+        return Projection(tree.select, expanded, tree.query())
+
+    def _projection_2011(self, entity_set: EntitySet, options: QueryOptions) -> Projection:
+        """One level of expansions."""
         entity_type = entity_set.entity_type
         expand = tuple(name for name in options.expand or () if name)
-        if len(expand) > _MAX_EXPANSIONS and self._switches.language == "2011":
+        if len(expand) > _MAX_EXPANSIONS:
             raise ODataError(
                 f"The request includes {len(expand)} $expand segment(s),"
                 f" but the maximum allowed is {_MAX_EXPANSIONS}."
@@ -63,7 +82,7 @@ class Renderer:
         relationships = {name: self._expandable(entity_set, name) for name in expand}
         names = tuple(dict.fromkeys(name for name in options.select or () if name))
         if not names:
-            return Projection(None, {name: (found, None) for name, found in relationships.items()})
+            return Projection(None, {name: (found, Projection()) for name, found in relationships.items()})
         select: list[str] = []
         inner: dict[str, list[str] | None] = {}
         for name in names:
@@ -79,9 +98,7 @@ class Renderer:
             else:
                 raise no_property(name, entity_type.qualified_name)
         expanded = {
-            name: (found, tuple(chosen) if (chosen := inner[name]) is not None else None)
-            for name, found in relationships.items()
-            if name in inner
+            name: (found, _selecting(inner[name])) for name, found in relationships.items() if name in inner
         }
         return Projection(tuple(dict.fromkeys(select)), expanded)
 
@@ -118,8 +135,8 @@ class Renderer:
             if text is not None:
                 return text
         expanded = {
-            name: self._expanded_json(entity_set, key, relationship, select, roots)
-            for name, (relationship, select) in projection.expanded.items()
+            name: self._expanded_json(entity_set, key, relationship, below, roots)
+            for name, (relationship, below) in projection.expanded.items()
         }
         text = verbose_json.write_entity(
             self._tables.shown(entity_set, key),
@@ -140,12 +157,11 @@ class Renderer:
         entity_set: EntitySet,
         key: uuid.UUID,
         relationship: Relationship,
-        select: tuple[str, ...] | None,
+        projection: Projection,
         roots: Roots,
     ) -> str:
         """What stands in the place of `__deferred`: an entity, null, or the first page of many (3.3)."""
         target = relationship.target
-        projection = Projection(select)
         found = self._tables.related(key, relationship)
         if not relationship.many:
             return self.entity_json(target, found[0], projection, roots) if found else "null"
@@ -153,7 +169,7 @@ class Renderer:
         texts = [self.entity_json(target, other, projection, roots) for other in page.keys]
         next_link = None
         if page.next_query is not None:
-            asked = "" if select is None else f"$select={','.join(select)}&"
+            asked = "".join(f"{option}&" for option in projection.query)
             predicate = format_key(((self._schema.key_name(entity_set), key),))
             path = f"{entity_set.name}({predicate})/{relationship.name}"
             next_link = f"{roots.requested}/{path}?{asked}{page.next_query}"
@@ -230,3 +246,7 @@ class Renderer:
         """Entity URLs in the server's own spelling."""
         key_name = self._schema.key_name(target)
         return [f"{roots.own}/{target.name}({format_key(((key_name, key),))})" for key in keys]
+
+
+def _selecting(names: list[str] | None) -> Projection:
+    return Projection() if names is None else Projection(tuple(names), query=(f"$select={','.join(names)}",))

@@ -503,7 +503,12 @@ async def test_a_set_that_is_forwarded_is_held_and_not_vouched_for(database_url:
     policy = {"sets.AccountSet.mode": "forward"}
     async with world(database_url, switches=V2, rows=3, **policy) as place:
         await place.fill("AccountSet")
-        assert (await place.ask("/AccountSet", **ALONE)).status == 504
+        await place.fill("SystemUserSet")
+        user = f"/SystemUserSet(guid'{place.a_key('SystemUserSet')}')"
+        for path in ("/AccountSet", f"{user}/user_accounts", f"{user}?$expand=user_accounts"):
+            assert (await place.ask(path, **ALONE)).status == 504
+            assert (await place.mirror(path)).status == 200
+        assert (await place.ask(f"{user}?$expand=user_accounts&$select=FullName", **ALONE)).status == 200
         assert len((await place.mirror("/AccountSet")).json()["d"]["results"]) == 3
 
 
