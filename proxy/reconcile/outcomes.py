@@ -126,7 +126,7 @@ def decide_settlement(
         return Outcome.APPLIED
     if not is_late:
         return None
-    if seen is not None and seen.digest == before and changes:
+    if seen is not None and seen.digest == before and changes and not shows(changes, seen.values):
         return Outcome.REFUSED
     return Outcome.UNDETERMINED
 

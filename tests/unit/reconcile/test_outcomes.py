@@ -91,6 +91,9 @@ def test_a_lookup_of_another_type_touches_nothing() -> None:
         (None, None, True),
         ("a", None, False),
         ({"Id": ID, "LogicalName": "contact"}, {"Id": ID, "LogicalName": "contact", "Name": "N"}, True),
+        ({"Id": ID, "LogicalName": "Contact", "Name": "old"}, {"Id": ID, "LogicalName": "contact"}, True),
+        ({"__metadata": {"type": "T"}, "Value": 1}, {"Value": 1}, True),
+        ({"Id": uuid.UUID(int=8), "Name": "N"}, {"Id": ID, "Name": "N"}, False),
         ({"Id": None, "LogicalName": None}, {"Id": None, "LogicalName": None, "Name": None}, True),
         ({"Value": 1}, {"Value": 2}, False),
         ({"Value": 1}, None, False),
@@ -151,12 +154,13 @@ def test_decide_settlement(deletes, seen, age, expected) -> None:
     assert outcome is expected
 
 
-def test_a_write_that_asked_for_nothing_new_is_never_guessed() -> None:
+@pytest.mark.parametrize("changes", [{}, {"Name": "old"}, None])
+def test_a_write_that_asked_for_nothing_new_is_never_guessed(changes: dict[str, str] | None) -> None:
     for age, expected in ((SOON, None), (LATER, Outcome.UNDETERMINED)):
         outcome = decide_settlement(
             deletes=False,
             before=b"1",
-            changes={},
+            changes=changes,
             seen=state(b"1", "old"),
             age=age,
             limit=timedelta(seconds=300),
