@@ -97,7 +97,11 @@ class Finding(Part):
     def _statement(self, slot: Hashable, make: Callable[[], Any]) -> Statement:
         statement = self._statements.get(slot)
         if statement is None:
-            statement = self._statements[slot] = compiled(make())
+            try:
+                statement = self._statements[slot] = compiled(make())
+            except RecursionError:
+                # Functions within functions: Core needs several calls for each level.
+                raise ODataError("The query nests functions too deeply for the mirror.") from None
         return statement
 
     async def _fetch(self, statement: Statement, values: Mapping[str, Any]) -> list[Row]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from sqlalchemy import BigInteger, Boolean, ColumnElement, Integer, Numeric, Text, case, cast, extract, func
+from sqlalchemy import BigInteger, Boolean, ColumnElement, Integer, Numeric, Text, cast, extract, func
 from sqlalchemy.dialects.postgresql import DOUBLE_PRECISION
 
 Sql = ColumnElement[Any]
@@ -17,7 +17,6 @@ Sql = ColumnElement[Any]
 _SYMBOLS = {"add": "+", "sub": "-", "mul": "*", "div": "/"}
 # Digits behind the point of a quotient: as many as .NET's decimal can have.
 _QUOTIENT_SCALE = 28
-_LAST_POSITION = 2**31 - 2
 # What .NET's Trim takes away.
 _BLANKS = (
     "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
@@ -76,9 +75,8 @@ def _substring(text: Sql, start: Sql, length: Sql | None = None) -> Sql:
 
 def _position(number: Sql) -> Sql:
     """A number of characters: what is negative counts as none."""
-    # Not least and greatest, which pass over null.
-    wide = cast(number, BigInteger)
-    return cast(case((wide < 0, 0), (wide > _LAST_POSITION, _LAST_POSITION), else_=wide), Integer)
+    # A function, since its argument must stand there once: nested calls would grow without bounds.
+    return func.syncpoint.position(cast(number, BigInteger), type_=Integer)
 
 
 def _part_of_time(part: str) -> Callable[[Sql], Sql]:

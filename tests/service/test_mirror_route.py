@@ -76,6 +76,12 @@ BOTH_ANSWER = [
     "/AccountSet?$expand=contact_customer_accounts&$select=Name,contact_customer_accounts/LastName",
     "/TeamSet?$expand=teammembership_association",
     "/ContactSet?$expand=contact_customer_accounts,Referencingcontact_customer_contacts",
+    "/AccountSet({a})?$expand=account_primary_contact/contact_customer_accounts",
+    "/AccountSet?$expand=contact_customer_accounts/account_primary_contact,user_accounts&$top=5",
+    "/AccountSet?$expand=contact_customer_accounts/account_primary_contact"
+    "&$select=Name,contact_customer_accounts/FullName,contact_customer_accounts/account_primary_contact/Name",
+    "/AccountSet?$expand=contact_customer_accounts/account_primary_contact&$select=contact_customer_accounts",
+    "/AccountSet({a})?$expand=account_primary_contact&$select=account_primary_contact/*",
     # Navigation
     "/AccountSet({a})/account_primary_contact",
     "/AccountSet({a})/account_primary_contact?$select=FullName",

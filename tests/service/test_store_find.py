@@ -260,6 +260,29 @@ async def test_values_at_the_edge_are_only_values(store: PostgresStore, text: st
     await store.find(a_query(text))
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "not (" * 24 + "Flag" + ")" * 24,
+        "concat(Name," * 47 + "'x'" + ")" * 47 + " ne ''",
+        "substring(Name,indexof(Name," * 9 + "'x'" + "))" * 9 + " ne ''",
+        " add ".join(["0"] * 48) + " eq Whole",
+        "round(" * 47 + "Real" + ")" * 47 + " ge 0",
+        "(" * 45 + "Flag" + ") eq true" * 45,
+        "parent/" * 40 + "Name eq null",
+        " or ".join(f"(Whole gt {number} and Name ne '{number}')" for number in range(600)),
+    ],
+    ids=range(8),
+)
+async def test_the_deepest_and_the_widest_expressions_are_answered(store: PostgresStore, text: str) -> None:
+    assert isinstance(await answer(store, text), str)
+
+
+async def test_what_is_too_deep_to_compile_is_the_querys_error(store: PostgresStore) -> None:
+    with pytest.raises(ODataError, match="too deeply"):
+        await answer(store, "substring(Name,indexof(Name," * 23 + "'x'" + "))" * 23 + " ne ''")
+
+
 async def test_a_thousand_keys_are_found_at_once(store: PostgresStore) -> None:
     keys = [f"ThingId eq guid'{key(number)[0][1]}'" for number in (4, 2)]
     keys += [f"ThingId eq guid'{uuid.UUID(int=number)}'" for number in range(998)]

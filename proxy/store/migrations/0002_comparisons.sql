@@ -51,6 +51,10 @@ CREATE FUNCTION syncpoint.fold(value text) RETURNS text LANGUAGE sql IMMUTABLE P
 COMMENT ON FUNCTION syncpoint.fold IS
     'The text without case, accents and trailing blanks: what = and ORDER BY compare.';
 
+CREATE FUNCTION syncpoint.position(value bigint) RETURNS integer LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN CASE WHEN value < 0 THEN 0 WHEN value > 2147483646 THEN 2147483646 ELSE value END;
+COMMENT ON FUNCTION syncpoint.position IS 'A number of characters to skip or take; none if negative.';
+
 CREATE FUNCTION syncpoint.guid_order(value uuid) RETURNS bytea LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN substr(uuid_send(value), 11, 6) || substr(uuid_send(value), 9, 2)
         || substr(uuid_send(value), 8, 1) || substr(uuid_send(value), 7, 1)
