@@ -28,6 +28,7 @@ SERVERS = [
     pytest.param(Switches(), id="the manual's"),
     pytest.param(Switches(root="foreign_origin"), id="foreign origin"),
     pytest.param(Switches(version_number="rising"), id="rising versions"),
+    pytest.param(Switches(language="v2", count="serve", batch="serve"), id="the whole language"),
 ]
 
 # What may differ: fields of the connection, not of the message (RFC 9110, 7.6.1); fields that the proxy adds;
@@ -193,7 +194,78 @@ READS = [
     "/AccountSet(guid'{k}')?$filter=true",
     "/AccountSet(guid'{k}')?$format=json",
     "/AccountSet?$format=atom&$top=2",
+    # What the standard has and 2011 refuses: functions, arithmetic, paths, several levels
+    *(
+        f"/AccountSet?$top=3&$filter={test.replace(' ', '%20')}"
+        for test in (
+            "length(Name) gt 3",
+            "indexof(Name,'a') eq 1",
+            "replace(Name,'a','b') eq 'x'",
+            "substring(Name,1) eq 'x'",
+            "substring(Name,1,2) eq 'x'",
+            "tolower(Name) eq 'x'",
+            "toupper(Name) eq 'X'",
+            "trim(Name) eq 'x'",
+            "concat(Name,'x') eq 'x'",
+            "year(CreatedOn) ge 2010",
+            "month(CreatedOn) eq 1",
+            "day(CreatedOn) eq 1",
+            "hour(CreatedOn) lt 12",
+            "minute(CreatedOn) lt 30",
+            "second(CreatedOn) lt 30",
+            "round(Revenue/Value) gt 1M",
+            "floor(Revenue/Value) gt 1M",
+            "ceiling(Revenue/Value) gt 1M",
+            "NumberOfEmployees add 1 gt 5",
+            "NumberOfEmployees sub 1 gt 5",
+            "NumberOfEmployees mul 2 gt 5",
+            "NumberOfEmployees div 2 gt 5",
+            "NumberOfEmployees mod 2 eq 1",
+            "-NumberOfEmployees lt 5",
+            "NumberOfEmployees div 0 eq 1",
+            "isof('Edm.String')",
+            "cast(Name,'Edm.String') eq 'x'",
+            "account_primary_contact/FullName ne null",
+            "account_primary_contact/LastName eq 'Smith' and Name ne null",
+            "null eq null",
+            "Name eq null",
+            "Name eq 5",
+            "NumberOfEmployees eq 5L or NumberOfEmployees eq 5.0 or NumberOfEmployees eq 5M",
+            "CreatedOn eq datetime'2012-1-1'",
+            "((((Name ne null))))",
+            "unknown(Name)",
+            "Name eq 'a' or Name eq 'b' or Name eq 'c' and not startswith(Name,'d')",
+        )
+    ),
+    "/AccountSet/$count?$filter=Name%20ne%20null",
+    "/AccountSet?$inlinecount=allpages&$filter=startswith(Name,'A')&$top=1",
+    "/AccountSet?$orderby=StateCode/Value,Name%20desc,AccountId&$top=4",
+    "/AccountSet?$orderby=length(Name)&$top=4",
+    "/AccountSet?$orderby=account_primary_contact/FullName&$top=4",
+    "/ContactSet(guid'{c}')?$expand=contact_customer_accounts/account_primary_contact",
+    "/ContactSet?$top=2&$expand=contact_customer_accounts/account_primary_contact",
+    "/ContactSet(guid'{c}')/contact_customer_accounts/account_primary_contact",
+    "/ContactSet(guid'{c}')/contact_customer_accounts/Name",
+    "/ContactSet(guid'{c}')/contact_customer_accounts/Name/$value",
+    "/AccountSet(guid'{k}')/contact_customer_accounts/$count",
+    "/AccountSet(guid'{k}')/contact_customer_accounts(guid'{c}')",
+    "/AccountSet(guid'{k}')/$links/contact_customer_accounts(guid'{c}')",
+    "/AccountSet(guid'{k}')/$links/contact_customer_accounts?$top=1",
+    "/AccountSet(guid'{k}')/CreatedOn/$value",
+    "/AccountSet(guid'{k}')/StateCode/Value/$value",
+    "/AccountSet(guid'{k}')/AccountId/$value",
+    "/AccountSet(guid'{k}')/VersionNumber/$value",
+    "/AccountSet?$select=Name,account_primary_contact&$expand=account_primary_contact&$top=2",
+    "/AccountSet?$select=*&$top=2",
+    "/Retrieve?x=1",
+    "/$batch",
 ]
+
+MIXED = "multipart/mixed"
+BATCH = (
+    b"--b\r\nContent-Type: application/http\r\nContent-Transfer-Encoding: binary\r\n\r\n"
+    b"GET AccountSet?$top=1 HTTP/1.1\r\nAccept: application/json\r\n\r\n\r\n--b--\r\n"
+)
 
 # Other spellings of the root; the last three are not below it.
 OTHER_ROOTS = [
@@ -367,7 +439,19 @@ async def test_what_is_no_read_of_odata(place: World) -> None:
         Exchange("GET", entity, (json, ("MaxDataServiceVersion", "1.0"))),
         Exchange("GET", entity, (json, ("Accept-Language", "de"), ("User-Agent", ""))),
         Exchange("POST", f"{ROOT}/AccountSet", (json, ("X-HTTP-Method", "NOTHING")), b"{}"),
-        Exchange("POST", f"{ROOT}/$batch", (("Content-Type", "multipart/mixed; boundary=b"),), b"--b--"),
+        *(
+            Exchange(
+                "POST", f"{ROOT}/$batch", (("Content-Type", f"multipart/mixed; boundary={boundary}"),), body
+            )
+            for boundary, body in (
+                ("b", b"--b--"),
+                ("b", BATCH),
+                ('"b"', BATCH.replace(b"\r\n", b"\n")),
+                ("c", BATCH),
+                ("b", BATCH.replace(b"--b--", b"")),
+                ("b", BATCH.replace(b"AccountSet?$top=1", b"NothingSet")),
+            )
+        ),
         Exchange("POST", f"{ROOT}/NothingSet", (json, ("Content-Type", "application/json")), b"{}"),
         Exchange("DELETE", f"{ROOT}/AccountSet", (json,)),
         Exchange("PUT", f"{ROOT}/$metadata", (json,), b"x"),
