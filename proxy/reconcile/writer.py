@@ -91,8 +91,7 @@ class Writer:
         if outcome is Outcome.APPLIED:
             settled = await self._settle_applied(operation, intent, before, reply, ask, model)
         elif outcome is Outcome.REFUSED:
-            stale = [Touched(operation.entity_set, intent.key)] if reply.status >= 500 and intent.key else []
-            settled = await self._sender.settle(intent, Settlement(outcome, intent.fetch_number, stale=stale))
+            settled = await self._sender.settle(intent, Settlement(outcome, intent.fetch_number))
         else:
             settled = False
         if not settled:
