@@ -103,11 +103,19 @@ def creation_query(
             f"{name} eq {quoted(value)}"
             for name, value in posted.items()
             if (declared := entity_set.entity_type.properties.get(name)) is not None
-            if declared.type == "Edm.String" and value and len(value) <= _STRING_LENGTH
+            if declared.type == "Edm.String"
+            and value
+            and len(value) <= _STRING_LENGTH
+            and _is_sendable(value)
         ][:_STRINGS]
         # Any of them, so that what a plug-in has changed in part is not taken for absent.
         tests += [f"({' or '.join(strings)})"] if strings else []
     return f"$filter={quote(' and '.join(tests), safe='')}&$top={_ROWS}"
+
+
+def _is_sendable(text: str) -> bool:
+    """False for long texts, and for half a surrogate pair: JSON can post that, and no URL can ask for it."""
+    return len(text) <= _STRING_LENGTH and not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def _posted(intent: Intent, entity_set: EntitySet, model: Model, mirror: Mirror) -> dict[str, Any] | None:

@@ -19,7 +19,7 @@ from proxy.reconcile.batches import METHOD, Intended, intended_by, read_batch
 from proxy.reconcile.creations import look_for
 from proxy.reconcile.exchange import Ask
 from proxy.reconcile.mirror import Look, Mirror
-from proxy.reconcile.observations import IntentSettled, Observe, StoreFailed, UpstreamFailed
+from proxy.reconcile.observations import IntentSettled, Observe, StoreFailed, TaskFailed, UpstreamFailed
 from proxy.reconcile.outcomes import (
     decide_creation,
     decide_settlement,
@@ -76,20 +76,27 @@ class Sweeper:
             await asyncio.sleep(_PAUSE_S)
 
     async def sweep(self, model: Model) -> None:
-        """Look once at every open intent that nobody works on."""
+        """Look once at every open intent that nobody works on; one that fails keeps no other from its turn."""
         try:
-            for intent in await self._mirror.store.open_intents():
-                is_abandoned = self._now() - intent.opened_at >= timedelta(seconds=self.grace_s)
-                is_known = {
-                    intent.entity_set,
-                    *(name for name, _ in intent.touched),
-                } <= model.entity_sets.keys()
-                if intent.id not in self._in_flight and is_abandoned and is_known:
-                    await self._settle(intent, model)
+            intents = await self._mirror.store.open_intents()
+        except StoreUnavailable as error:
+            self._observe(StoreFailed("sweep", str(error)))
+            return
+        for intent in intents:
+            is_abandoned = self._now() - intent.opened_at >= timedelta(seconds=self.grace_s)
+            named = {intent.entity_set, *(name for name, _ in intent.touched)}
+            if intent.id not in self._in_flight and is_abandoned and named <= model.entity_sets.keys():
+                await self._try_to_settle(intent, model)
+
+    async def _try_to_settle(self, intent: Intent, model: Model) -> None:
+        try:
+            await self._settle(intent, model)
         except StoreUnavailable as error:
             self._observe(StoreFailed("sweep", str(error)))
         except UpstreamFailure as error:
             self._observe(UpstreamFailed("sweep", type(error).__name__))
+        except Exception as error:
+            self._observe(TaskFailed("sweep", error))
 
     async def _settle(self, intent: Intent, model: Model) -> None:
         """Read back all that the intent names; settle it once every write of it is certain, or late."""
