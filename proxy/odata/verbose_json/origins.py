@@ -26,6 +26,11 @@ _LINK_DOCUMENT = re.compile(
     rf'(?:{_LINK}|{_LINKS}|\{{{BLANK}(?:"__count"{BLANK}:{BLANK}{STRING}{BLANK},{BLANK})?'
     rf'"results"{BLANK}:{BLANK}{_LINKS}(?:{BLANK},{BLANK}{_PAIR})*{BLANK}\}}){BLANK}\}}){BLANK}'
 )
+_NAME = rf'"(?:uri|id|media_src|edit_media)"{BLANK}:{BLANK}'
+# What of such an object comes before anything nested; the text may end within it.
+_OBJECT = re.compile(
+    rf'"__(?<!\\"__)(?:metadata|deferred)"{BLANK}:{BLANK}\{{(?:{STRING}|[^{{}}\[\]"]++)*+(?:"[^"]*+)?'
+)
 _RARE_NAMES = ('"id"', '"media_src"', '"edit_media"')
 
 
@@ -39,11 +44,10 @@ def hold_origins(text: str, root_path: str) -> str:
     if PLAIN_ORIGIN in text or ESCAPED_ORIGIN in text:
         return text
     path = root_path.rstrip("/")
-    held, count = _structural(path).subn(_placeholder, text)
+    held = _structural(path).sub(_placeholder, text)
     if any(name in held for name in _RARE_NAMES):
-        # One match takes the first link of a `__metadata`; those behind it need another round.
-        while count:
-            held, count = _structural(path).subn(_placeholder, held)
+        # A match took the first link of an object; there may be more of them.
+        held = _OBJECT.sub(lambda found: _further(path).sub(_placeholder, found[0]), held)
     if _LINK_DOCUMENT.fullmatch(held):
         held = _link(path).sub(_placeholder, held)
     return held
@@ -88,8 +92,12 @@ def _origin(path: str) -> str:
 @lru_cache(maxsize=16)
 def _structural(path: str) -> re.Pattern[str]:
     links = rf"(?:metadata|deferred)\"{BLANK}:{BLANK}\{{{BLANK}(?:{_PAIR}{BLANK},{BLANK})*?"
-    names = rf"\"(?:uri|id|media_src|edit_media)\"{BLANK}:{BLANK}"
-    return re.compile(rf'("__(?<!\\"__)(?:next"{BLANK}:{BLANK}|{links}{names})"){_origin(path)}')
+    return re.compile(rf'("__(?<!\\"__)(?:next"{BLANK}:{BLANK}|{links}{_NAME})"){_origin(path)}')
+
+
+@lru_cache(maxsize=16)
+def _further(path: str) -> re.Pattern[str]:
+    return re.compile(rf'((?<!\\){_NAME}"){_origin(path)}')
 
 
 @lru_cache(maxsize=16)

@@ -1,6 +1,7 @@
 """Origins in verbose JSON: the protocol's links are rewritten, nothing else ever is."""
 
 import json
+import time
 
 import pytest
 
@@ -30,6 +31,7 @@ ESCAPED = HERE.replace("/", "\\/")
             f'{{"__metadata":{{"uri":"{HERE}/S(1)","media_src":"{HERE}/S(1)/$value","edit_media":"{HERE}"}}}}',
             None,
         ),
+        (f'{{"__metadata":{{"id":"{HERE}/S(1)","type":"N.S\\\\" , "edit_media" : "{ESCAPED}\\/S(1)', None),
         (f'{{"nav":{{"__deferred":{{"uri":"{HERE}/S(1)/nav"}}}}}}', None),
         (f'{{"d":{{"results":[],"__next":"{HERE}/S?$skiptoken=1"}}}}', None),
         (f'{{"d":{{"results":[{{"nav":{{"results":[],"__next":"{HERE}?x"}}}}]}}}}', None),
@@ -79,6 +81,8 @@ def test_each_spelling_of_the_slashes_is_kept():
         json.dumps({'"__next': f"{HERE}/S"}, separators=(",", ":")),
         json.dumps({'"__metadata': {"uri": f"{HERE}/S"}}, separators=(",", ":")),
         json.dumps({"__metadata": {"type": f'","uri":"{HERE}/S'}}, separators=(",", ":")),
+        json.dumps({"__metadata": {"id": "", "type": f'","uri":"{HERE}/S'}}, separators=(",", ":")),
+        f'{{"__metadata":{{"id":"","properties":{{"a":{{"uri":"{HERE}"}}}}}}}}',
         json.dumps({"d": {"uri": f'x"uri":"{HERE}/S'}}, separators=(",", ":")),
         "<html>no JSON</html>",
         "",
@@ -86,6 +90,16 @@ def test_each_spelling_of_the_slashes_is_kept():
 )
 def test_nothing_else_is_touched(text):
     assert hold_origins(text, ROOT) == text
+
+
+@pytest.mark.parametrize(
+    "opening", [f'"id":"{HERE}/S(1)",', '"x":"', '"__metadata":{"id":"', "\\", '\\"__metadata":{"id":']
+)
+def test_hostile_text_takes_linear_time(opening):
+    began = time.perf_counter()
+    hold_origins('{"__metadata":{"id":"",' + opening * 20_000, ROOT)
+    # Minutes when it was quadratic, hundredths of a second since.
+    assert time.perf_counter() - began < 10
 
 
 def test_text_with_raw_placeholders_is_no_json_and_stays_as_it_is():
