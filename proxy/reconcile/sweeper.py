@@ -76,7 +76,7 @@ class Sweeper:
             await asyncio.sleep(_PAUSE_S)
 
     async def sweep(self, model: Model) -> None:
-        """Look once at every open intent that nobody works on; one that fails keeps no other from its turn."""
+        """Look once at every open intent that nobody works on; one that fails keeps no other waiting."""
         try:
             intents = await self._mirror.store.open_intents()
         except StoreUnavailable as error:

@@ -22,8 +22,7 @@ def hands() -> Hands:
 
 
 @pytest.fixture
-async def place(database_url: str, hands: Hands, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
-    monkeypatch.setattr("proxy.reconcile.sweeper._PAUSE_S", 3600.0)  # it sweeps when the test says so
+async def place(database_url: str, hands: Hands) -> AsyncIterator[World]:
     async with world(database_url, now=hands.now) as made:
         made.proxy.sweeper.grace_s = 0
         yield made

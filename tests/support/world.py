@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from unittest.mock import patch
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -180,6 +181,8 @@ async def world(
         loaded = Settings.load(None, overrides, environment={})
         clock: Any = {} if now is None else {"now": now}
         jar = aiohttp.DummyCookieJar()
-        async with running(loaded, **clock) as proxy, aiohttp.ClientSession(cookie_jar=jar) as session:
-            sandbox.journal.clear()
-            yield World(sandbox, proxy, session, root)
+        # Open intents are settled when a test says so, and not in between.
+        with patch("proxy.reconcile.sweeper._PAUSE_S", 3600.0):
+            async with running(loaded, **clock) as proxy, aiohttp.ClientSession(cookie_jar=jar) as session:
+                sandbox.journal.clear()
+                yield World(sandbox, proxy, session, root)
