@@ -25,6 +25,7 @@ from proxy.middleware import canonical_line
 from proxy.passthrough import drop_added_headers, server_options
 from proxy.reconcile.background import Background, cancelled
 from proxy.reconcile.feeder import Feeder
+from proxy.reconcile.keeper import Keeper
 from proxy.reconcile.metadata import Metadata
 from proxy.reconcile.mirror import Mirror
 from proxy.reconcile.reader import Reader
@@ -119,6 +120,7 @@ async def running(
         )
         loads = not await metadata.load()
         tasks = [asyncio.create_task(sweeper.run(lambda: metadata.model))]
+        tasks.append(asyncio.create_task(Keeper(store, settings.policies(), events.observe).run()))
         if loads:
             tasks.append(asyncio.create_task(metadata.keep_trying()))
         stack.push_async_callback(background.drain)

@@ -32,6 +32,7 @@ OBSERVED: Mapping[type[seen.Observation], Level] = {
     seen.ConflictFound: "warning",
     seen.ContentChangedUnderStamp: "warning",
     seen.SetForwarded: "error",
+    seen.RevisionsDropped: "info",
     seen.StoreFailed: "warning",
     seen.UpstreamFailed: "warning",
     seen.IntentOpened: "debug",

@@ -233,6 +233,9 @@ class Settings(_Table):
     database: DatabaseSettings = DatabaseSettings()
     defaults: DefaultPolicySettings = DefaultPolicySettings()
     sets: Mapping[str, SetPolicySettings] = {}
+    max_age_s: Seconds = 60.0
+    deletes_may_lag: bool = False
+    keep_revisions_days: Annotated[int, Field(ge=0)] = 0
 
     @model_validator(mode="after")
     def _listeners_differ(self) -> Self:
@@ -248,6 +251,9 @@ class Settings(_Table):
         *,
         environment: Mapping[str, str] | None = None,
     ) -> Self:
+    max_age_s: Seconds | None = None
+    deletes_may_lag: bool | None = None
+    keep_revisions_days: Annotated[int, Field(ge=0)] | None = None
         """Read `config` (if given), then the environment, then `overrides` by dotted path.
 
         Overrides that are None count as not given. Raises SettingsError with all problems at once.
@@ -299,7 +305,7 @@ Location = tuple[int | str, ...]
 def _policy(default: Policy, own: SetPolicySettings) -> Policy:
     return replace(
         default,
-        **own.model_dump(include={"mode", "stale_if_error_s", "on_conflict"}, exclude_none=True),
+        **own.model_dump(include=set(DefaultPolicySettings.model_fields), exclude_none=True),
         volatile=frozenset(own.volatile),
         title=own.title or None,
         effects=tuple(Effect(effect.set, effect.via) for effect in own.effects),

@@ -45,6 +45,13 @@ class SetForwarded:
 
 
 @dataclass(frozen=True, slots=True)
+class RevisionsDropped:
+    """Revisions older than their sets keep them were taken out of these partitions."""
+
+    partitions: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class StoreFailed:
     """Postgres was needed and not there; the request went on without it, or was refused."""
 
@@ -128,3 +135,4 @@ Observation = (
     | TaskFailed
 )
 Observe = Callable[[Observation], None]
+    | RevisionsDropped

@@ -49,6 +49,9 @@ class Policy:
     effects: tuple[Effect, ...] = ()
 
 
+    keep_revisions_days: int = 0  # by the quarter they were recorded in; 0: for ever
+    max_age_s: float = 60.0
+    deletes_may_lag: bool = False
 @dataclass(frozen=True, slots=True)
 class SyncRules:
     """What holds for all sets.

@@ -150,6 +150,10 @@ class Source(enum.Enum):
     CLIENT_WRITE = "client write"
     UPSTREAM_REFRESH = "upstream refresh"
     SETTLEMENT = "settlement"
+    POLL = "poll"
+    BACKFILL = "backfill"
+    SWEEP = "sweep"
+    COMPARISON = "comparison"
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,12 +101,16 @@ def storing(
     *,
     own: bool = False,
     method: str | None = None,
+    gap: bool = True,
 ) -> Storing:
-    """`own`: the rows are named by an intent, and its writer stores them. `method`: of the write."""
+    """`own`: the rows are named by an intent, and its writer stores them. `method`: of the write.
+
+    `gap`: other states may have passed since the row was last seen.
+    """
     offered = sorted(states, key=lambda state: state.key_text)
     return Storing(
         table.statements.put_own if own else table.statements.put,
-        {"rows": table.state_rows(offered), "method": method, **provenance_values(provenance)},
+        {"rows": table.state_rows(offered), "method": method, "gap": gap, **provenance_values(provenance)},
         table.entity_set.name,
         offered,
     )

@@ -271,8 +271,10 @@ def _ending(
             for key, fate in fates.items()
             if fate.state is not None and fate.named is own
         ]
+    # Without a look just before the write, nobody knows what it was made upon.
+    gap = not is_applied or (intent.before is None and intent.key is not None)
         if offered:
-            states.append(storing(table, offered, provenance, own=own, method=intent.method))
+            states.append(storing(table, offered, provenance, own=own, method=intent.method, gap=gap))
     keys = sorted(fates, key=table.key_text)
     named, stale = [int(fates[key].named) for key in keys], [fates[key].stale for key in keys]
     return _Ending(table.statements, table.key_rows(keys, named=named, stale=stale), states)

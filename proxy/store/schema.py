@@ -31,23 +31,35 @@ NAMES = Table(
     Column("dropped_at", _INSTANT),
 )
 
-REVISIONS = Table(
-    "revisions",
-    _METADATA,
-    Column("id", BigInteger),
-    Column("entity_set", Text),
-    Column("entity_key", Text),
-    Column("fetch_number", BigInteger),
-    Column("recorded_at", _INSTANT),
-    Column("source", Text),
-    Column("user_name", Text),
-    Column("client", Text),
-    Column("request_id", Text),
-    Column("method", Text),
-    Column("document", Text),
-    Column("unseen", Boolean),
-    Column("deleted", Boolean),
-)
+
+def _history(name: str) -> Table:
+    return Table(
+        name,
+        _METADATA,
+        Column("id", BigInteger),
+        Column("transaction", Text),  # xid8, which Core has no type for
+        Column("entity_set", Text),
+        Column("entity_key", Text),
+        Column("fetch_number", BigInteger),
+        Column("recorded_at", _INSTANT),
+        Column("effective_at", _INSTANT),
+        Column("seen_until", _INSTANT),
+        Column("source", Text),
+        Column("user_name", Text),
+        Column("client", Text),
+        Column("request_id", Text),
+        Column("method", Text),
+        Column("changed", ARRAY(Text)),
+        Column("document", Text),
+        Column("unseen", Boolean),
+        Column("deleted", Boolean),
+        Column("gap", Boolean),
+    )
+
+
+REVISIONS = _history("revisions")
+# Revisions, and the last ones from before the retention.
+HISTORY = _history("history")
 
 INTENTS = Table(
     "intents",

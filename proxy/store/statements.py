@@ -75,6 +75,8 @@ _STATE: Mapping[str, Any] = {
     "deleted_at": DateTime(timezone=True),
 }
 _STAMP = ("stamp_modified_on", "stamp_version_number", "etag")
+# What a revision says beside the state: parameters of `put`.
+REVISION_SOURCE = ("source", "user_name", "client", "request_id", "method", "gap")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,8 @@ class Field:
 
 
 class Statements:
-    """The statements on `table`, whose typed columns are `fields` and whose key is `keys`."""
+    """The statements on `table`, whose typed columns are `fields` and whose key is `keys`. What was fetched
+    before the number `since` counts as unsettled."""
 
     def __init__(self, set_name: str, table: Table, fields: Sequence[Field], keys: Sequence[Field]) -> None:
         self._set_name = set_name
@@ -117,7 +120,7 @@ class Statements:
         """Store the rows where the row is older and no write is under way, and record revisions.
 
         Gives (position, changed) of each row stored. Beside `rows` it needs the parameters of a
-        revision: `source`, `user_name`, `client`, `request_id`, `method`.
+        revision, REVISION_SOURCE.
         """
         return self._put(
             lambda offered: and_(
@@ -170,8 +173,19 @@ class Statements:
             "entity_set": bindparam("entity_set", self._set_name),
             "entity_key": offered.c.key_text,
             "fetch_number": offered.c.fetch_number,
-            **{name: bindparam(name) for name in ("source", "user_name", "client", "request_id", "method")},
+            **{name: bindparam(name) for name in REVISION_SOURCE},
+            "effective_at": _effective_at(offered, before, stored),
+            "seen_until": before.c.fetched_at,
+            "changed": case(
+                (changed, func.syncpoint.changed_properties(before.c.document, offered.c.document))
+            ),
             "document": offered.c.document,
+        # The row as the statement found it; no row where somebody changed it since.
+        before = self._table.alias("before")
+        was = and_(
+            *(before.c[key.column.name] == offered.c[key.name] for key in self._keys),
+            before.c.digest == stored.c.previous_digest,
+        )
             "unseen": false(),
             "deleted": offered.c.document.is_(None),
         }
@@ -180,7 +194,7 @@ class Statements:
             .from_select(
                 list(revision),
                 select(*revision.values())
-                .select_from(offered.outerjoin(stored, same))
+                .select_from(offered.outerjoin(stored, same).outerjoin(before, was))
                 .where(or_(offered.c.always, and_(is_stored, changed)))
                 .order_by(offered.c.position),
             )
@@ -314,3 +328,15 @@ class Statements:
 
     def _same_key(self, rows: FromClause) -> ColumnElement[bool]:
         return and_(*(key.column == rows.c[key.name] for key in self._keys))
+
+
+def _effective_at(offered: FromClause, before: FromClause, stored: FromClause) -> ColumnElement[Any]:
+    """Since when a state holds: its ModifiedOn where that moved forward, else now.
+
+    So the times of an entity's revisions only rise: a restored upstream does not rewrite what was.
+    """
+    first = and_(stored.c.digest.is_not(None), stored.c.previous_digest.is_(None))
+    moved = and_(before.c.document.is_not(None), offered.c.stamp_modified_on > before.c.stamp_modified_on)
+    modified = func.timezone("UTC", offered.c.stamp_modified_on)
+    now = func.clock_timestamp()
+    return case((and_(or_(first, moved), modified < now), modified), else_=now)

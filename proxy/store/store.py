@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 from sqlalchemy import literal, select
 
 from proxy.odata.edm import Model
-from proxy.reconcile.ports import Store, StoreUnavailable
+from proxy.reconcile.history import History
+from proxy.reconcile.ports import StoreUnavailable
+from proxy.reconcile.progress import LifecycleStore
 from proxy.store.conflicts import Conflicts
 from proxy.store.engine import Engine, compiled
 from proxy.store.entities import Entities
@@ -16,12 +18,14 @@ from proxy.store.learned import Learned
 from proxy.store.migrate import migrate
 from proxy.store.schema import FETCH_NUMBER
 from proxy.store.tables import Tables
+from proxy.store.progress import Progress
+from proxy.store.revisions import Revisions
 
 _NEXT_NUMBER = compiled(select(FETCH_NUMBER.next_value()))
 _PING = compiled(select(literal(1)))
 
 
-class PostgresStore(Entities, Intents, Conflicts, Learned):
+class PostgresStore(Entities, Intents, Conflicts, Learned, Revisions, Leases, Progress, Sweeps):
     """The mirror in Postgres.
 
     Connects when first used, brings the schema up to date then, and connects again whenever Postgres
@@ -87,5 +91,8 @@ class PostgresStore(Entities, Intents, Conflicts, Learned):
 
 if TYPE_CHECKING:
 
-    def _satisfies_the_port(store: PostgresStore) -> Store:
+    def _satisfies_the_port(store: PostgresStore) -> LifecycleStore:
+        return store
+
+    def _satisfies_the_history(store: PostgresStore) -> History:
         return store

@@ -39,6 +39,7 @@ def sample(metrics: Metrics, name: str, **labels: str) -> float | None:
 
 
 OBSERVATIONS = [
+    (seen.RevisionsDropped(("revisions_2020q1",)), {"partitions": ["revisions_2020q1"]}, []),
     (
         seen.EntitiesStored("AccountSet", 3, 2),
         {"stored": 3, "changed": 2},

@@ -1,0 +1,63 @@
+"""What the history says: revisions, and the port by which they are read. All instants are aware UTC."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from proxy.odata.edm import EntityKey, EntitySet
+from proxy.reconcile.ports import Provenance
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """One recorded state of one entity.
+
+    `key`: the key predicate in canonical form, without brackets. `document`: None where the entity ceased to
+    exist (`deleted`); what was posted where the state itself was never seen (`unseen`).
+    `effective_at`: since when the state held, as far as upstream told. `changed`: the properties that differ
+    from the state before, None where that is not known. `gap`: between the state before, last seen at
+    `seen_until`, and this one others may have passed.
+    """
+
+    id: int
+    entity_set: str
+    key: str
+    recorded_at: datetime
+    effective_at: datetime
+    provenance: Provenance
+    method: str | None
+    changed: tuple[str, ...] | None
+    document: str | None
+    unseen: bool
+    deleted: bool
+    gap: bool
+    seen_until: datetime | None
+
+
+class History(Protocol):
+    """Reads revisions. Every method raises StoreUnavailable."""
+
+    async def revisions(
+        self, entity_set: EntitySet, key: EntityKey, *, before: int | None = None, limit: int = 50
+    ) -> Sequence[Revision]:
+        """Those of one entity, newest first; `before`: only those older than the revision of that id."""
+
+    async def revision(self, identity: int) -> Revision | None: ...
+
+    async def as_of(self, entity_set: EntitySet, key: EntityKey, at: datetime) -> Revision | None:
+        """The state that held at `at`, as far as the history knows; `deleted` for one that was gone by
+        then, None for what is older than the history."""
+
+    async def all_as_of(
+        self, entity_set: EntitySet, at: datetime, *, after: str = "", limit: int = 50
+    ) -> Sequence[Revision]:
+        """The entities that existed at `at`, in the order of their keys' text, from behind `after`."""
+
+    async def drop_revisions(self, days: Mapping[str, int], otherwise: int) -> Sequence[str]:
+        """Make room for the quarters to come, and drop what is older than its set keeps.
+
+        `days`: how long sets keep revisions, `otherwise` all others; 0: for ever. The partitions that
+        something was taken from. As-of reads of what remains find the same as before."""
