@@ -75,8 +75,7 @@ def serve(
         if dump_config:
             click.echo(settings.to_toml(), nl=False)
             return
-        if not settings.upstream.service_root:
-            raise SettingsError(["upstream.service_root: not set; give --upstream or name it in a file"])
+        _require_upstream(settings)
         _run_proxy(settings)
 
 
@@ -108,12 +107,42 @@ def sandbox(
 
 @main.command()
 @CONFIG
+@click.argument("sets", nargs=-1, metavar="[SET]...")
+@click.option("--all", "every", is_flag=True, help="Every entity set whose mode is not forward.")
+@click.option("--again", is_flag=True, help="Also sets that were loaded before.")
+def backfill(config: Path | None, sets: tuple[str, ...], every: bool, again: bool) -> None:
+    """Load whole entity sets into the mirror; begun again, it goes on where it was."""
+    if every == bool(sets):
+        raise click.UsageError("name entity sets, or give --all")
+    import uvloop
+    from rich.console import Console
+
+    from proxy.app import backfill
+    from proxy.display import shown_loads
+    from proxy.events import configure_logging
+
+    with _exit_codes():
+        settings = Settings.load(config)
+        _require_upstream(settings)
+        configure_logging(settings.log.level, settings.log.format)
+        with shown_loads(Console()) as show:
+            is_done = uvloop.run(backfill(settings, sets, show, again=again))
+    sys.exit(0 if is_done else FAILED)
+
+
+@main.command()
+@CONFIG
 def demo(config: Path | None) -> None:
     """Run a sandbox, an embedded Postgres and the proxy between them, all new, until interrupted."""
     from proxy.demo import run_demo
 
     with _exit_codes():
         run_demo(config)
+
+
+def _require_upstream(settings: Settings) -> None:
+    if not settings.upstream.service_root:
+        raise SettingsError(["upstream.service_root: not set; give --upstream or name it in a file"])
 
 
 def _run_proxy(settings: Settings) -> None:

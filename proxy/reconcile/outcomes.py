@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Mapping
-from datetime import timedelta
 from typing import Any
 
 from proxy.odata.edm import EntityKey, Model
@@ -92,16 +91,15 @@ def decide_settlement(
     before: bytes | None,
     changes: Mapping[str, Any] | None,
     seen: Fetched | None,
-    age: timedelta,
-    limit: timedelta,
+    is_late: bool,
 ) -> Outcome | None:
     """What reading upstream back says of a write that was never answered; None: wait and look again.
 
     before: digest of the state before the write. changes: what it asked for, None where unreadable.
-    seen: the state read back, None for "does not exist". "Not seen" means refused only once `limit` has
-    passed since sending, since the write may still be on its way.
+    seen: the state read back, None for "does not exist". "Not seen" means refused only when it `is_late`,
+    since the write may still be on its way before. A write that asked for what was there already leaves
+    nothing to see either way.
     """
-    is_late = age > limit
     if deletes:
         if seen is None:
             return Outcome.APPLIED
@@ -110,6 +108,19 @@ def decide_settlement(
         return Outcome.APPLIED
     if not is_late:
         return None
-    if seen is not None and seen.digest == before and changes:
+    if seen is not None and seen.digest == before and changes and not shows(changes, seen.values):
         return Outcome.REFUSED
     return Outcome.UNDETERMINED
+
+
+def decide_create(*, found: int, asked: int, is_conclusive: bool, is_late: bool) -> Outcome | None:
+    """What a search for what was posted says of a create that was never answered; None: look again.
+
+    found: entities that it may have made. asked: open creates that posted the same, this one included.
+    is_conclusive: there can be no others than those found.
+    """
+    if found == 1 and asked == 1:
+        return Outcome.APPLIED
+    if not is_late:
+        return None
+    return Outcome.REFUSED if not found and is_conclusive else Outcome.UNDETERMINED

@@ -7,7 +7,7 @@ the drivers in this package know neither. All instants are aware UTC, all durati
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
@@ -204,7 +204,10 @@ class NewIntent:
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """An open intent as the store holds it. `fetch_number` was drawn when it was opened."""
+    """An open intent as the store holds it. `fetch_number` was drawn when it was opened.
+
+    `holder`: the process that sends the write; `is_held`: that process is alive, as far as its lease tells.
+    """
 
     id: int
     method: str
@@ -217,6 +220,8 @@ class Intent:
     provenance: Provenance
     opened_at: datetime
     fetch_number: int
+    holder: str = ""
+    is_held: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,6 +317,9 @@ class Store(Protocol):
 
     async def intents_of(self, entity_set: EntitySet, key: EntityKey) -> Sequence[Intent]:
         """The open intents that name the entity as their target."""
+
+    async def keys_created(self, entity_set: EntitySet, keys: Sequence[EntityKey]) -> Set[EntityKey]:
+        """Those of the entities that are known to have been made by a write."""
 
     async def record_conflict(self, conflict: NewConflict) -> int | None:
         """Record it and mark the row, unless the row changed since `held` (then None). A conflict that

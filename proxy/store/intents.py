@@ -7,13 +7,13 @@ settlement's before the first is changed.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import UTC
 from typing import Any
 
-from sqlalchemy import Text, bindparam, cast, func, insert, select, update
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import Text, bindparam, cast, exists, func, insert, select, update
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from proxy.odata.edm import EntityKey, EntitySet, Model
 from proxy.odata.uri import format_key, parse_key
@@ -32,7 +32,7 @@ from proxy.store.columns import storable
 from proxy.store.engine import Connection, Row, compiled
 from proxy.store.entities import Storing, absence, newest, offer, provenance_values, store, storing
 from proxy.store.part import Part
-from proxy.store.schema import FETCH_NUMBER, INTENTS, REVISIONS
+from proxy.store.schema import FETCH_NUMBER, INTENTS, LEASES, REVISIONS
 from proxy.store.set_table import SetTable, can_hold_key
 from proxy.store.statements import Statements
 
@@ -48,6 +48,7 @@ _BOUND = (
     "client",
     "request_id",
     "opened_at",
+    "holder",
 )
 _OPEN = compiled(
     insert(INTENTS)
@@ -68,6 +69,7 @@ _COLUMNS = (
     INTENTS.c.id,
     INTENTS.c.fetch_number,
     cast(INTENTS.c.touched, Text),
+    exists().where(LEASES.c.name == INTENTS.c.holder, LEASES.c.expires_at > func.clock_timestamp()),
     *(INTENTS.c[name] for name in _BOUND),
 )
 _IS_OPEN = INTENTS.c.closed_at.is_(None)
@@ -80,6 +82,13 @@ _LIST_OF = compiled(
         INTENTS.c.entity_key == bindparam("of_key"),
     )
     .order_by(INTENTS.c.id)
+)
+_CREATED = compiled(
+    select(REVISIONS.c.entity_key).where(
+        REVISIONS.c.entity_set == bindparam("of_set"),
+        REVISIONS.c.entity_key == func.any(cast(bindparam("keys"), ARRAY(Text))),
+        REVISIONS.c.method == "CreateEntity",
+    )
 )
 _REVISION = ("entity_set", "entity_key", "fetch_number", "source", "user_name", "client", "request_id")
 _RECORD_UNSEEN = compiled(
@@ -109,7 +118,9 @@ class _Ending:
 
 
 class Intents(Part):
-    """The part of the port that is about writes."""
+    """The part of the port that is about writes. `holder`: this process."""
+
+    holder: str
 
     async def open_intent(self, intent: NewIntent) -> Intent:
         """Commit the mark, raise the named rows' fetch number and intents count, in one transaction."""
@@ -137,6 +148,7 @@ class Intents(Part):
             "content_type": storable(intent.content_type),
             "before": intent.before,
             "opened_at": intent.opened_at,
+            "holder": self.holder,
             **provenance_values(intent.provenance),
         }
         marks = [
@@ -163,6 +175,8 @@ class Intents(Part):
             provenance=intent.provenance,
             opened_at=intent.opened_at,
             fetch_number=number,
+            holder=self.holder,
+            is_held=True,
         )
 
     async def settle_intent(self, intent: Intent, settlement: Settlement) -> None:
@@ -208,6 +222,15 @@ class Intents(Part):
         rows = await self._engine.fetch(_LIST_OF, {"of_set": entity_set.name, "of_key": table.key_text(key)})
         model = self._model()
         return [intent for row in rows if (intent := _intent(row, model)) is not None]
+
+    async def keys_created(self, entity_set: EntitySet, keys: Sequence[EntityKey]) -> Set[EntityKey]:
+        """Those of the entities that are known to have been made by a write."""
+        if not keys:
+            return frozenset()
+        table = await self._tables.of(entity_set)
+        by_text = {table.key_text(key): key for key in keys}
+        rows = await self._engine.fetch(_CREATED, {"of_set": entity_set.name, "keys": list(by_text)})
+        return frozenset(by_text[text] for (text,) in rows)
 
 
 def _distinct(intent: NewIntent) -> list[Touched]:
@@ -264,6 +287,8 @@ def _ending(
     if not is_applied:
         # A state that is not of the client's making must not stand in the history under its name.
         provenance = Provenance(Source.SETTLEMENT, intent.provenance.request_id)
+    # Without a look just before the write, nobody knows what it was made upon.
+    gap = not is_applied or (intent.before is None and intent.key is not None)
     states = []
     for own in (True, False):
         offered = [
@@ -271,8 +296,6 @@ def _ending(
             for key, fate in fates.items()
             if fate.state is not None and fate.named is own
         ]
-    # Without a look just before the write, nobody knows what it was made upon.
-    gap = not is_applied or (intent.before is None and intent.key is not None)
         if offered:
             states.append(storing(table, offered, provenance, own=own, method=intent.method, gap=gap))
     keys = sorted(fates, key=table.key_text)
@@ -302,7 +325,7 @@ def _unseen_revision(intent: Intent, entity: Touched | None) -> dict[str, Any] |
 
 
 def _intent(row: Row, model: Model) -> Intent | None:
-    identity, number, touched, *bound = row
+    identity, number, touched, is_held, *bound = row
     values: dict[str, Any] = dict(zip(_BOUND, bound, strict=True))
     entities = json.loads(touched)
     names = {values["entity_set"], *(name for name, _ in entities)}
@@ -325,4 +348,6 @@ def _intent(row: Row, model: Model) -> Intent | None:
         ),
         opened_at=values["opened_at"].astimezone(UTC),
         fetch_number=number,
+        holder=values["holder"],
+        is_held=is_held,
     )

@@ -29,6 +29,7 @@ NAMES = Table(
     Column("edm_type", Text),
     Column("name", Text),
     Column("dropped_at", _INSTANT),
+    Column("since", BigInteger),
 )
 
 
@@ -80,6 +81,7 @@ INTENTS = Table(
     Column("fetch_number", BigInteger),
     Column("closed_at", _INSTANT),
     Column("outcome", Text),
+    Column("holder", Text),
 )
 
 CONFLICTS = Table(
@@ -121,4 +123,54 @@ METADATA_VERSIONS = Table(
     Column("document", LargeBinary),
     Column("digest", LargeBinary),
     Column("seen_at", _INSTANT),
+)
+
+LEASES = Table(
+    "leases",
+    _METADATA,
+    Column("name", Text, primary_key=True),
+    Column("holder", Text),
+    Column("fence", BigInteger),
+    Column("expires_at", _INSTANT),
+)
+
+WALKS = Table(
+    "walks",
+    _METADATA,
+    Column("stage", Text, primary_key=True),
+    Column("entity_set", Text, primary_key=True),
+    Column("started_at", _INSTANT),
+    Column("upstream_started_at", _INSTANT),
+    Column("next_target", Text),
+    Column("rows", BigInteger),
+    Column("finished_at", _INSTANT),
+)
+
+FOLLOWING = Table(
+    "following",
+    _METADATA,
+    Column("entity_set", Text, primary_key=True),
+    Column("watermark", DateTime),
+    Column("since", _INSTANT),
+    Column("polled_at", _INSTANT),
+    Column("looked_back_at", _INSTANT),
+    Column("swept_at", _INSTANT),
+)
+
+MISSING = Table(
+    "missing",
+    _METADATA,
+    Column("entity_set", Text, primary_key=True),
+    Column("entity_key", Text, primary_key=True),
+)
+
+FINDINGS = Table(
+    "findings",
+    _METADATA,
+    Column("id", BigInteger),
+    Column("entity_set", Text),
+    Column("kind", Text),
+    Column("detail", Text),
+    Column("found_at", _INSTANT),
+    Column("accepted", Boolean),
 )

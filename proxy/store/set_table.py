@@ -31,9 +31,12 @@ class Offered:
 
 
 class SetTable:
-    """The table `name` in the schema `mirror`. `columns`: the name of each typed column."""
+    """The table `name` in the schema `mirror`. `columns`: the name of each typed column. `since`: documents
+    fetched before that number are of another shape than the metadata document says."""
 
-    def __init__(self, entity_set: EntitySet, name: str, columns: Mapping[TypedPath, str]) -> None:
+    def __init__(
+        self, entity_set: EntitySet, name: str, columns: Mapping[TypedPath, str], since: int = 0
+    ) -> None:
         self.entity_set = entity_set
         key = entity_set.entity_type.key
         self.table = Table(
@@ -51,7 +54,11 @@ class SetTable:
         ]
         by_path = {field.path.path: field for field in self._fields}
         self._keys = [by_path[part] for part in key]
-        self.statements = Statements(entity_set.name, self.table, self._fields, self._keys)
+        self.statements = Statements(entity_set.name, self.table, self._fields, self._keys, since)
+
+    @property
+    def key_columns(self) -> list[Column[Any]]:
+        return [field.column for field in self._keys]
 
     def is_for(self, entity_set: EntitySet, paths: Sequence[TypedPath]) -> bool:
         """True where another description of the set comes to the same table."""

@@ -93,7 +93,10 @@ class Statements:
     """The statements on `table`, whose typed columns are `fields` and whose key is `keys`. What was fetched
     before the number `since` counts as unsettled."""
 
-    def __init__(self, set_name: str, table: Table, fields: Sequence[Field], keys: Sequence[Field]) -> None:
+    def __init__(
+        self, set_name: str, table: Table, fields: Sequence[Field], keys: Sequence[Field], since: int
+    ) -> None:
+        self._since = since
         self._set_name = set_name
         self._table = table
         self._fields = fields
@@ -102,7 +105,10 @@ class Statements:
     @cached_property
     def get(self) -> Statement:
         """Rows (position, *HELD) for `key_arrays`, counted from one; unordered."""
-        held = [self._table.c[name] for name in HELD]
+        held: list[ColumnElement[Any]] = [self._table.c[name] for name in HELD]
+        held[HELD.index("settled")] = and_(
+            self._table.c.settled, self._table.c.fetch_number >= bindparam("since", self._since)
+        )
         arrays = [cast(bindparam(key.name), ARRAY(key.column.type)) for key in self._keys]
         if len(self._keys) == 1:  # planned in a third of the time of a join
             (array,), (key,) = arrays, self._keys
@@ -169,6 +175,12 @@ class Statements:
         same = and_(*(stored.c[key.name] == offered.c[key.name] for key in self._keys))
         changed = stored.c.digest.is_distinct_from(stored.c.previous_digest)
         is_stored = stored.c[self._keys[0].name].is_not(None)
+        # The row as the statement found it; no row where somebody changed it since.
+        before = self._table.alias("before")
+        was = and_(
+            *(before.c[key.column.name] == offered.c[key.name] for key in self._keys),
+            before.c.digest == stored.c.previous_digest,
+        )
         revision = {
             "entity_set": bindparam("entity_set", self._set_name),
             "entity_key": offered.c.key_text,
@@ -180,12 +192,6 @@ class Statements:
                 (changed, func.syncpoint.changed_properties(before.c.document, offered.c.document))
             ),
             "document": offered.c.document,
-        # The row as the statement found it; no row where somebody changed it since.
-        before = self._table.alias("before")
-        was = and_(
-            *(before.c[key.column.name] == offered.c[key.name] for key in self._keys),
-            before.c.digest == stored.c.previous_digest,
-        )
             "unseen": false(),
             "deleted": offered.c.document.is_(None),
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 from sqlalchemy import literal, select
 
@@ -15,11 +16,13 @@ from proxy.store.engine import Engine, compiled
 from proxy.store.entities import Entities
 from proxy.store.intents import Intents
 from proxy.store.learned import Learned
+from proxy.store.leases import Leases
 from proxy.store.migrate import migrate
-from proxy.store.schema import FETCH_NUMBER
-from proxy.store.tables import Tables
 from proxy.store.progress import Progress
 from proxy.store.revisions import Revisions
+from proxy.store.schema import FETCH_NUMBER
+from proxy.store.sweeps import Sweeps
+from proxy.store.tables import Tables
 
 _NEXT_NUMBER = compiled(select(FETCH_NUMBER.next_value()))
 _PING = compiled(select(literal(1)))
@@ -43,7 +46,7 @@ class PostgresStore(Entities, Intents, Conflicts, Learned, Revisions, Leases, Pr
         lock_timeout_s: float = 5.0,
         statement_timeout_s: float = 15.0,
     ) -> None:
-        engine = Engine(
+        self._connections = engine = Engine(
             url,
             prepare=migrate,
             pool_size=pool_size,
@@ -53,6 +56,7 @@ class PostgresStore(Entities, Intents, Conflicts, Learned, Revisions, Leases, Pr
         )
         super().__init__(engine, Tables(engine, self._model_in_force), self._model_in_force)
         self._known_model = model
+        self.holder = uuid4().hex
 
     def use_model(self, model: Model) -> None:
         """From now on entity sets are what this metadata document says."""
@@ -63,11 +67,11 @@ class PostgresStore(Entities, Intents, Conflicts, Learned, Revisions, Leases, Pr
 
         Raises StoreUnavailable; the store is usable all the same, once Postgres is there.
         """
-        await self._engine.open()
+        await self._connections.open()
 
     async def close(self) -> None:
         """Let running transactions end, then disconnect."""
-        await self._engine.close()
+        await self._connections.close()
 
     async def next_fetch_number(self) -> int:
         """Draw a number, before the fetch is sent."""

@@ -128,6 +128,8 @@ async def world(
             "services_listen": "127.0.0.1:0",
             "database_url": database_url,
             "upstream.service_root": root,
+            "background.enabled": False,
+            "background.requests_per_s": 1e6,
             "sync.audit_share": 1.0 if audit else 0.0,
             "sets.AccountSet.effects": [
                 {"set": "CustomerAddressSet", "via": ["Address1_AddressId", "Address2_AddressId"]}
