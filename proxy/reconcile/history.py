@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Protocol
 
 from proxy.odata.edm import EntityKey, EntitySet
-from proxy.reconcile.ports import Provenance
+from proxy.reconcile.ports import Provenance, SetState
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,3 +61,69 @@ class History(Protocol):
 
         `days`: how long sets keep revisions, `otherwise` all others; 0: for ever. The partitions that
         something was taken from. As-of reads of what remains find the same as before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One of two states in conflict; `modified_on` is naive UTC."""
+
+    document: str | None
+    modified_on: datetime | None
+    version_number: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """What the mirror `held` and what upstream had `seen` when it was found. `settled_at`: over since."""
+
+    id: int
+    entity_set: str
+    key: str
+    held: Side
+    seen: Side
+    found_at: datetime
+    request_id: str
+    settled_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class IntentLine:
+    """A write whose end is not known (`closed_at` is None), or never will be."""
+
+    id: int
+    method: str
+    entity_set: str
+    key: str | None
+    opened_at: datetime
+    closed_at: datetime | None
+    user: str | None
+    client: str | None
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class SetOverview:
+    """What the store says of an entity set. `entities`: an estimate, None while there is none."""
+
+    name: str
+    state: SetState
+    entities: int | None
+    open_conflicts: int
+
+
+class Casebook(Protocol):
+    """What an operator looks at. Every method raises StoreUnavailable."""
+
+    async def conflicts(
+        self, entity_set: str | None = None, *, after: int = 0, limit: int = 50
+    ) -> Sequence[Conflict]:
+        """Open ones, oldest first; `entity_set`: of that set only."""
+
+    async def conflict(self, identity: int) -> Conflict | None:
+        """Open or settled."""
+
+    async def intent_lines(self, *, limit: int = 200) -> Sequence[IntentLine]:
+        """Writes that are open, or were given up as undetermined; oldest first."""
+
+    async def sets_overview(self) -> Sequence[SetOverview]:
+        """The sets of which anything is known, by name."""

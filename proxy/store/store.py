@@ -11,6 +11,7 @@ from proxy.odata.edm import Model
 from proxy.reconcile.history import History
 from proxy.reconcile.ports import StoreUnavailable
 from proxy.reconcile.progress import LifecycleStore
+from proxy.store.casebook import Casebook
 from proxy.store.conflicts import Conflicts
 from proxy.store.engine import Engine, compiled
 from proxy.store.entities import Entities
@@ -28,7 +29,7 @@ _NEXT_NUMBER = compiled(select(FETCH_NUMBER.next_value()))
 _PING = compiled(select(literal(1)))
 
 
-class PostgresStore(Entities, Intents, Conflicts, Learned, Revisions, Leases, Progress, Sweeps):
+class PostgresStore(Entities, Intents, Conflicts, Learned, Revisions, Casebook, Leases, Progress, Sweeps):
     """The mirror in Postgres.
 
     Connects when first used, brings the schema up to date then, and connects again whenever Postgres

@@ -43,6 +43,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "proxy.passthrough": {"proxy.reconcile.ports", "proxy.uploads", "proxy.upstream"},
     "proxy.uploads": set(),
     "proxy.middleware": {"proxy.errors", "proxy.events", "proxy.upstream.calls"},
+    "proxy.console": {"proxy.odata", "proxy.reconcile"},
     "proxy.services": {"proxy.metrics", "proxy.reconcile"},
     "proxy.handlers": {
         "proxy.errors",
@@ -61,6 +62,7 @@ EVERYTHING = {"proxy.app"}
 ONLY_IN: dict[str, set[str]] = {
     "aiohttp": {
         "proxy.app",
+        "proxy.console",
         "proxy.errors",
         "proxy.handlers",
         "proxy.middleware",

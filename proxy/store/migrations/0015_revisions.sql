@@ -121,6 +121,9 @@ CREATE FUNCTION syncpoint.changed_properties(before text, after text) RETURNS te
 LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE AS $$
 BEGIN
     -- Only equality counts, so escapes may become letters: some (NUL, half a character) Postgres cannot read.
+    -- Nor is a document quite JSON: two control characters stand for origins.
+    before := translate(before, E'\x01\x02', '');
+    after := translate(after, E'\x01\x02', '');
     RETURN (
         SELECT coalesce(array_agg(DISTINCT key), '{}')
         FROM json_each(
