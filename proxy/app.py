@@ -18,6 +18,7 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 import proxy
+from proxy.changes import Pulse, changes_handler
 from proxy.console.api import Api
 from proxy.events import Events
 from proxy.handlers import Handler
@@ -27,6 +28,7 @@ from proxy.odata.edm import Model
 from proxy.passthrough import drop_added_headers, server_options
 from proxy.reconcile.backfill import Backfill, Load
 from proxy.reconcile.background import Background, cancelled
+from proxy.reconcile.changes import Feed
 from proxy.reconcile.feeder import Feeder
 from proxy.reconcile.keeper import Keeper
 from proxy.reconcile.metadata import Metadata
@@ -124,6 +126,10 @@ async def running(
         url = await _listen(stack, main, settings.listen, settings)
         events.proxy_started(
             version=proxy.__version__,
+        pulse = Pulse(store)
+        changes = changes_handler(Feed(store, lambda: metadata.model), pulse)
+        services.router.add_get("/changes", changes)
+        services.on_shutdown.append(pulse.stop)
             url=url + root_path,
             services_url=services_url,
             service_root=settings.upstream.service_root,

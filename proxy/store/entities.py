@@ -40,7 +40,7 @@ class Entities(Part):
             return {}
         table = await self._tables.of(entity_set)
         rows = await self._engine.fetch(table.statements.get, table.key_arrays(asked))
-        return {(key := asked[position - 1]): _stored(key, row) for position, *row in rows}
+        return {(key := asked[position - 1]): stored(key, row) for position, *row in rows}
 
     async def put(
         self, entity_set: EntitySet, fetched: Sequence[Fetched], provenance: Provenance
@@ -119,13 +119,13 @@ def storing(
 async def store(connection: Connection, states: Storing) -> PutResult:
     """Store states where their rows give way, record revisions, end conflicts."""
     rows = await connection.fetch(states.statement, states.parameters)
-    stored = [states.offered[position] for position, _ in rows]
+    taken = [states.offered[position] for position, _ in rows]
     # A statement of its own: it sees conflicts recorded while the first one waited for a row.
     await connection.execute(
-        _SETTLE_CONFLICTS, {"of_set": states.set_name, "keys": [state.key_text for state in stored]}
+        _SETTLE_CONFLICTS, {"of_set": states.set_name, "keys": [state.key_text for state in taken]}
     )
     return PutResult(
-        frozenset(state.fetched.key for state in stored),
+        frozenset(state.fetched.key for state in taken),
         frozenset(states.offered[position].fetched.key for position, changed in rows if changed),
     )
 
@@ -173,7 +173,8 @@ def provenance_values(provenance: Provenance) -> dict[str, Any]:
     }
 
 
-def _stored(key: EntityKey, row: Sequence[Any]) -> Stored:
+def stored(key: EntityKey, row: Sequence[Any]) -> Stored:
+    """A row of HELD."""
     document, modified_on, version, etag, digest, settled, number, fetched_at, *rest = row
     intents, conflict, deleted_at = rest
     return Stored(

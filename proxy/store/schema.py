@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -15,9 +17,25 @@ from sqlalchemy import (
     Text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.types import UserDefinedType
 
 _METADATA = MetaData(schema="syncpoint")
 _INSTANT = DateTime(timezone=True)
+
+
+class Xid(UserDefinedType[str]):
+    """xid8: the number of a transaction."""
+
+    def get_col_spec(self, **_: Any) -> str:
+        return "xid8"
+
+
+class Snapshot(UserDefinedType[str]):
+    """pg_snapshot: which transactions are seen."""
+
+    def get_col_spec(self, **_: Any) -> str:
+        return "pg_snapshot"
+
 
 FETCH_NUMBER = Sequence("fetch_number", schema="syncpoint")
 
@@ -38,7 +56,7 @@ def _history(name: str) -> Table:
         name,
         _METADATA,
         Column("id", BigInteger),
-        Column("transaction", Text),  # xid8, which Core has no type for
+        Column("transaction", Xid),
         Column("entity_set", Text),
         Column("entity_key", Text),
         Column("fetch_number", BigInteger),
@@ -61,6 +79,8 @@ def _history(name: str) -> Table:
 REVISIONS = _history("revisions")
 # Revisions, and the last ones from before the retention.
 HISTORY = _history("history")
+
+FEED = Table("feed", _METADATA, Column("database", Text), Column("dropped", Xid))
 
 INTENTS = Table(
     "intents",

@@ -40,6 +40,7 @@ from sqlalchemy import (
     null,
     or_,
     select,
+    tuple_,
     update,
 )
 from sqlalchemy.dialects import postgresql
@@ -105,10 +106,7 @@ class Statements:
     @cached_property
     def get(self) -> Statement:
         """Rows (position, *HELD) for `key_arrays`, counted from one; unordered."""
-        held: list[ColumnElement[Any]] = [self._table.c[name] for name in HELD]
-        held[HELD.index("settled")] = and_(
-            self._table.c.settled, self._table.c.fetch_number >= bindparam("since", self._since)
-        )
+        held = self._held
         arrays = [cast(bindparam(key.name), ARRAY(key.column.type)) for key in self._keys]
         if len(self._keys) == 1:  # planned in a third of the time of a join
             (array,), (key,) = arrays, self._keys
@@ -316,7 +314,35 @@ class Statements:
         )
         return compiled(select(func.count()).select_from(some.subquery()))
 
+    @cached_property
+    def page(self) -> Statement:
+        """The first `limit` entities in the order of their keys: their keys' columns, then HELD."""
+        return self._page()
+
+    @cached_property
+    def page_after(self) -> Statement:
+        """As `page`, from behind the key whose columns are bound by their fields' names."""
+        mark = tuple_(*(cast(bindparam(key.name), key.column.type) for key in self._keys))
+        return self._page(tuple_(*(key.column for key in self._keys)) > mark)
+
+    def _page(self, *narrower: ColumnElement[bool]) -> Statement:
+        keys = [key.column for key in self._keys]
+        return compiled(
+            select(*(key.label(None) for key in keys), *self._held)
+            .where(self._table.c.document.is_not(None), *narrower)
+            .order_by(*keys)
+            .limit(bindparam("limit"))
+        )
+
     # Their parts
+
+    @property
+    def _held(self) -> list[ColumnElement[Any]]:
+        held: list[ColumnElement[Any]] = [self._table.c[name] for name in HELD]
+        held[HELD.index("settled")] = and_(
+            self._table.c.settled, self._table.c.fetch_number >= bindparam("since", self._since)
+        )
+        return held
 
     @property
     def _key_types(self) -> dict[str, Any]:

@@ -8,10 +8,11 @@ from uuid import uuid4
 from sqlalchemy import literal, select
 
 from proxy.odata.edm import Model
-from proxy.reconcile.history import History
+from proxy.reconcile import changes, history
 from proxy.reconcile.ports import StoreUnavailable
 from proxy.reconcile.progress import LifecycleStore
 from proxy.store.casebook import Casebook
+from proxy.store.changelog import ChangeLog
 from proxy.store.conflicts import Conflicts
 from proxy.store.engine import Engine, compiled
 from proxy.store.entities import Entities
@@ -29,7 +30,9 @@ _NEXT_NUMBER = compiled(select(FETCH_NUMBER.next_value()))
 _PING = compiled(select(literal(1)))
 
 
-class PostgresStore(Entities, Intents, Conflicts, Learned, Revisions, Casebook, Leases, Progress, Sweeps):
+class PostgresStore(
+    Entities, Intents, Conflicts, Learned, Revisions, Casebook, ChangeLog, Leases, Progress, Sweeps
+):
     """The mirror in Postgres.
 
     Connects when first used, brings the schema up to date then, and connects again whenever Postgres
@@ -99,5 +102,11 @@ if TYPE_CHECKING:
     def _satisfies_the_port(store: PostgresStore) -> LifecycleStore:
         return store
 
-    def _satisfies_the_history(store: PostgresStore) -> History:
+    def _satisfies_the_history(store: PostgresStore) -> history.History:
+        return store
+
+    def _satisfies_the_casebook(store: PostgresStore) -> history.Casebook:
+        return store
+
+    def _satisfies_the_change_log(store: PostgresStore) -> changes.ChangeLog:
         return store

@@ -8,7 +8,7 @@ import pytest
 from source import PACKAGE, module_name, modules, names_imported
 
 # What a module, or any module of a package, may import of ours; its own package goes without saying.
-PORTS = {
+PORTS = {"proxy.reconcile.changes", 
     "proxy.reconcile.history",
     "proxy.reconcile.ports",
     "proxy.reconcile.progress",
@@ -43,6 +43,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "proxy.passthrough": {"proxy.reconcile.ports", "proxy.uploads", "proxy.upstream"},
     "proxy.uploads": set(),
     "proxy.middleware": {"proxy.errors", "proxy.events", "proxy.upstream.calls"},
+    "proxy.changes": {"proxy.odata", "proxy.reconcile"},
     "proxy.console": {"proxy.odata", "proxy.reconcile"},
     "proxy.services": {"proxy.metrics", "proxy.reconcile"},
     "proxy.handlers": {
@@ -62,6 +63,7 @@ EVERYTHING = {"proxy.app"}
 ONLY_IN: dict[str, set[str]] = {
     "aiohttp": {
         "proxy.app",
+        "proxy.changes",
         "proxy.console",
         "proxy.errors",
         "proxy.handlers",
