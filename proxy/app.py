@@ -36,11 +36,13 @@ from proxy.reconcile.mirror import Mirror
 from proxy.reconcile.operator import Desk
 from proxy.reconcile.pace import Pace
 from proxy.reconcile.policy import Mode
+from proxy.reconcile.poller import Poller
 from proxy.reconcile.ports import UpstreamUnreachable
 from proxy.reconcile.reader import Reader
 from proxy.reconcile.service import Service, stay_alive
 from proxy.reconcile.sets import Sets
 from proxy.reconcile.settler import Settler
+from proxy.reconcile.sweeper import Sweeper
 from proxy.reconcile.writer import Writer
 from proxy.responses import Responses
 from proxy.services import services_app
@@ -61,6 +63,8 @@ class Proxy:
     background: Background
     service: Service
     settler: Settler
+    poller: Poller
+    sweeper: Sweeper
     metrics: Metrics
 
 
@@ -97,6 +101,8 @@ async def running(
         metadata = Metadata(store, upstream, root_path, store.use_model, events.observe)
         service = _service(settings, store, upstream, sets, metadata, events, now)
         settler = Settler(service, writer.in_flight)
+        poller = Poller(service, settings.poll_rules())
+        sweeper = Sweeper(service, settings.sweep_rules())
         handler = Handler(
             reader,
             writer,
@@ -111,13 +117,19 @@ async def running(
         loads = not await metadata.load()
         tasks = [asyncio.create_task(stay_alive(store))]
         if settings.background.enabled and settings.service_headers() is not None:
-            tasks.append(asyncio.create_task(settler.run(lambda: metadata.model)))
+            tasks += [
+                asyncio.create_task(work.run(lambda: metadata.model)) for work in (settler, poller, sweeper)
+            ]
         tasks.append(asyncio.create_task(Keeper(store, settings.policies(), events.observe).run()))
         if loads:
             tasks.append(asyncio.create_task(metadata.keep_trying()))
         stack.push_async_callback(background.drain)
         stack.push_async_callback(cancelled, tasks)
         services = services_app(store, metadata, metrics)
+        pulse = Pulse(store)
+        changes = changes_handler(Feed(store, lambda: metadata.model), pulse)
+        services.router.add_get("/changes", changes)
+        services.on_shutdown.append(pulse.stop)
         desk = Desk(service, writer, store, store, lambda: metadata.model, events.observe)
         services.add_subapp("/api/", Api(desk, store, store, sets).app())
         services_url = await _listen(stack, services, settings.services_listen, settings)
@@ -126,15 +138,13 @@ async def running(
         url = await _listen(stack, main, settings.listen, settings)
         events.proxy_started(
             version=proxy.__version__,
-        pulse = Pulse(store)
-        changes = changes_handler(Feed(store, lambda: metadata.model), pulse)
-        services.router.add_get("/changes", changes)
-        services.on_shutdown.append(pulse.stop)
             url=url + root_path,
             services_url=services_url,
             service_root=settings.upstream.service_root,
         )
-        yield Proxy(url, services_url, store, metadata, background, service, settler, metrics)
+        yield Proxy(
+            url, services_url, store, metadata, background, service, settler, poller, sweeper, metrics
+        )
         events.proxy_stopping(requests_in_flight=len(writer.in_flight))
     events.proxy_stopped()
 

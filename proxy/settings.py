@@ -33,7 +33,16 @@ from pydantic import (
     model_validator,
 )
 
-from proxy.reconcile.policy import Effect, Mode, OnConflict, Policies, Policy, SyncRules
+from proxy.reconcile.policy import (
+    Effect,
+    Mode,
+    OnConflict,
+    Policies,
+    Policy,
+    PollRules,
+    SweepRules,
+    SyncRules,
+)
 
 ENVIRONMENT_PREFIX = "SYNCPOINT_"
 MASK = "***"
@@ -327,6 +336,16 @@ class Settings(_Table):
             modified_property=self.upstream.stamp.modified,
             version_property=self.upstream.stamp.version,
         )
+
+    def poll_rules(self) -> PollRules:
+        """How changes are followed."""
+        own = self.background
+        return PollRules(own.poll_every_s, own.poll_overlap_s, own.look_back_s)
+
+    def sweep_rules(self) -> SweepRules:
+        """How deletes are looked for."""
+        own = self.background
+        return SweepRules(own.sweep_every_s, own.sweep_pages_per_s, own.sweep_missing_share)
 
     def service_headers(self) -> Mapping[str, str] | None:
         """What background work sends to say who it is; None: it has no identity, and does not start.

@@ -62,6 +62,10 @@ class Page:
     fetched: Sequence[Fetched]
     next_link: str | None
 
+    @property
+    def keys(self) -> Sequence[EntityKey]:
+        return [state.key for state in self.fetched]
+
 
 class Mirror:
     """Reads upstream's replies into `Fetched`, and lets those into the store. `suspect_drift` is called where

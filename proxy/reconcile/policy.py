@@ -77,6 +77,27 @@ class SyncRules:
 
 
 @dataclass(frozen=True, slots=True)
+class PollRules:
+    """How often a set is polled, how far back each time, and how often further: as far as that is long.
+
+    All in seconds.
+    """
+
+    every_s: float
+    overlap_s: float
+    look_back_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class SweepRules:
+    """How often a set is swept (seconds), how fast, and which share of it may be missing unquestioned."""
+
+    every_s: float
+    pages_per_s: float
+    missing_share: float
+
+
+@dataclass(frozen=True, slots=True)
 class Policies:
     """Policies by entity set name, with the one for all others."""
 

@@ -41,7 +41,7 @@ class Walk:
 
     `started_at`: when the first page was sent for; `upstream_started_at`: upstream's clock then, at the
     earliest. `next_target`: of the page to ask for next, None once it is through (`finished_at`). `rows`:
-    entities that the pages have shown.
+    entities that the pages have shown, `last_key` the last of them.
     """
 
     stage: Stage
@@ -50,6 +50,7 @@ class Walk:
     upstream_started_at: datetime | None
     next_target: str | None
     rows: int = 0
+    last_key: EntityKey | None = None
     finished_at: datetime | None = None
 
 
@@ -75,6 +76,7 @@ class Finding:
     """A result that nobody believes before the operator has: the set's deletes wait for the answer.
 
     `kind`: "empty" or "many missing". `accepted`: the operator's answer, None while there is none.
+    `spent`: a sweep has gone by it.
     """
 
     entity_set: str
@@ -82,6 +84,7 @@ class Finding:
     detail: str
     found_at: datetime
     accepted: bool | None = None
+    spent: bool = False
 
 
 class LifecycleStore(Store, Protocol):
@@ -148,5 +151,8 @@ class LifecycleStore(Store, Protocol):
 
     async def record_finding(self, finding: Finding) -> None:
         """Ask the operator, unless something about the set is asked already."""
+
+    async def spend_finding(self, entity_set: EntitySet) -> None:
+        """A sweep went by the operator's last answer: the next one asks again."""
 
     async def last_finding(self, entity_set: EntitySet) -> Finding | None: ...

@@ -5,17 +5,18 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Table, bindparam, select, update
+from sqlalchemy import Table, bindparam, select, true, update
 from sqlalchemy.dialects import postgresql
 
 from proxy.odata.edm import EntitySet
+from proxy.odata.uri import format_key, parse_key
 from proxy.reconcile.progress import Finding, Following, Stage, Walk
 from proxy.store.columns import storable
 from proxy.store.engine import Statement, compiled
 from proxy.store.part import Part
 from proxy.store.schema import FINDINGS, FOLLOWING, WALKS
 
-_WALK = ("started_at", "upstream_started_at", "next_target", "rows", "finished_at")
+_WALK = ("started_at", "upstream_started_at", "next_target", "rows", "last_key", "finished_at")
 _FOLLOWING = ("watermark", "since", "polled_at", "looked_back_at")
 _FINDING = ("entity_set", "kind", "detail", "found_at", "accepted")
 
@@ -55,10 +56,16 @@ _RECORD_FINDING = compiled(
     .on_conflict_do_nothing(index_elements=[FINDINGS.c.entity_set], index_where=FINDINGS.c.accepted.is_(None))
 )
 _LAST_FINDING = compiled(
-    select(*(FINDINGS.c[name] for name in _FINDING))
+    select(*(FINDINGS.c[name] for name in (*_FINDING, "spent")))
     .where(FINDINGS.c.entity_set == bindparam("of_set"))
     .order_by(FINDINGS.c.id.desc())
     .limit(1)
+)
+
+_SPEND_FINDING = compiled(
+    update(FINDINGS)
+    .values(spent=true())
+    .where(FINDINGS.c.entity_set == bindparam("of_set"), FINDINGS.c.accepted.is_not(None))
 )
 
 
@@ -70,6 +77,8 @@ class Progress(Part):
         parameters = {"of_stage": stage.value, "of_set": entity_set.name}
         for row in await self._engine.fetch(_FIND_WALK, parameters):
             values = dict(zip(_WALK, map(_utc, row), strict=True))
+            if values["last_key"] is not None:
+                values["last_key"] = parse_key(values["last_key"], entity_set.entity_type)
             return Walk(stage=stage, entity_set=entity_set.name, **values)
         return None
 
@@ -77,6 +86,7 @@ class Progress(Part):
         """Put it in the place of the one before."""
         parameters = {f"{name}_": getattr(walk, name) for name in (*_WALK, "entity_set")}
         parameters["stage_"] = walk.stage.value
+        parameters["last_key_"] = walk.last_key and format_key(walk.last_key)
         await self._engine.transaction(lambda connection: connection.execute(_SAVE_WALK, parameters))
 
     async def finished_walks(self, stage: Stage) -> frozenset[str]:
@@ -106,6 +116,11 @@ class Progress(Part):
         parameters = {f"{name}_": getattr(finding, name) for name in _FINDING}
         parameters["detail_"] = storable(finding.detail)
         await self._engine.transaction(lambda connection: connection.execute(_RECORD_FINDING, parameters))
+
+    async def spend_finding(self, entity_set: EntitySet) -> None:
+        """A sweep went by the operator's last answer: the next one asks again."""
+        parameters = {"of_set": entity_set.name}
+        await self._engine.transaction(lambda connection: connection.execute(_SPEND_FINDING, parameters))
 
     async def last_finding(self, entity_set: EntitySet) -> Finding | None:
         """The last that the operator was asked about the set."""

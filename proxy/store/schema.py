@@ -163,6 +163,7 @@ WALKS = Table(
     Column("upstream_started_at", _INSTANT),
     Column("next_target", Text),
     Column("rows", BigInteger),
+    Column("last_key", Text),
     Column("finished_at", _INSTANT),
 )
 
@@ -193,4 +194,5 @@ FINDINGS = Table(
     Column("detail", Text),
     Column("found_at", _INSTANT),
     Column("accepted", Boolean),
+    Column("spent", Boolean),
 )

@@ -35,6 +35,7 @@ CREATE TABLE syncpoint.walks (
     upstream_started_at timestamptz,
     next_target text,
     rows bigint NOT NULL,
+    last_key text,
     finished_at timestamptz,
     PRIMARY KEY (stage, entity_set),
     CHECK ((next_target IS NULL) = (finished_at IS NOT NULL))
@@ -46,6 +47,7 @@ COMMENT ON COLUMN syncpoint.walks.started_at IS 'When its first page was sent fo
 COMMENT ON COLUMN syncpoint.walks.upstream_started_at IS 'The same at the earliest by upstream''s clock.';
 COMMENT ON COLUMN syncpoint.walks.next_target IS 'Request target of the page to come; null: through.';
 COMMENT ON COLUMN syncpoint.walks.rows IS 'Entities that the pages have shown.';
+COMMENT ON COLUMN syncpoint.walks.last_key IS 'Key predicate of the last of them.';
 COMMENT ON COLUMN syncpoint.walks.finished_at IS 'When the last page was done, by the proxy''s clock.';
 
 CREATE TABLE syncpoint.following (
@@ -83,7 +85,8 @@ CREATE TABLE syncpoint.findings (
     kind text NOT NULL,
     detail text NOT NULL,
     found_at timestamptz NOT NULL,
-    accepted boolean
+    accepted boolean,
+    spent boolean NOT NULL DEFAULT false
 );
 CREATE UNIQUE INDEX findings_open ON syncpoint.findings (entity_set) WHERE accepted IS NULL;
 COMMENT ON TABLE syncpoint.findings IS
@@ -94,6 +97,7 @@ COMMENT ON COLUMN syncpoint.findings.detail IS 'What was found, in a sentence.';
 COMMENT ON COLUMN syncpoint.findings.found_at IS 'When, by the proxy''s clock.';
 COMMENT ON COLUMN syncpoint.findings.accepted IS
     'The operator''s answer: true, look for each and believe it; false, look again; null, none yet.';
+COMMENT ON COLUMN syncpoint.findings.spent IS 'A sweep has gone by the answer: it holds no longer.';
 
 -- The same function as for comparisons: whichever comes first makes it.
 CREATE OR REPLACE FUNCTION syncpoint.guid_order(value uuid) RETURNS bytea LANGUAGE sql IMMUTABLE PARALLEL SAFE
