@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from proxy.reconcile.backfill import Load
+from proxy.reconcile.verifier import Verified
 
 _LINE_EVERY_S = 10.0
 
@@ -101,3 +102,15 @@ def _note(load: Load) -> str:
     if load.state == "failed":
         return f"failed: {load.reason}"
     return load.state if load.state == "done" else ""
+
+
+def verified_lines(found: Verified) -> Iterator[str]:
+    """What a comparison with upstream found of one set."""
+    counts = f"upstream {found.upstream}, mirror {found.mirror}, contents compared {found.contents}"
+    under_way = f", under way {found.under_way}" if found.under_way else ""
+    verdict = found.error or ("drift" if found.drift else "the same")
+    yield f"{found.entity_set}: {verdict}; {counts}{under_way}"
+    for kind, count in found.drift.items():
+        yield f"  {kind.value}: {count}, as {', '.join(found.examples[kind])}"
+    if found.repaired:
+        yield f"  repaired: {found.repaired}"

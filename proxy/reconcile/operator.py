@@ -173,7 +173,7 @@ class Desk:
         changes = {
             name: text
             for name, text in wanted.items()
-            if name not in leave_out and name in shown and shown[name] != text
+            if name not in leave_out and name in shown and not _says_the_same(text, shown[name])
         }
         if not changes:
             return Written(())
@@ -201,6 +201,16 @@ def _texts(document: str, entity_set: EntitySet) -> Mapping[str, str]:
         for member in members(document)
         if member.name in declared
     }
+
+
+def _says_the_same(text: str, other: str) -> bool:
+    """True for equal values, and for lookups that differ in the name shown only: that is not theirs to set."""
+    if text == other:
+        return True
+    one, two = json.loads(text), json.loads(other)
+    if not isinstance(one, dict) or not isinstance(two, dict) or "LogicalName" not in one:
+        return bool(one == two)
+    return all(one.get(name) == two.get(name) for name in ("Id", "LogicalName"))
 
 
 def differences(
