@@ -95,7 +95,7 @@ async def running(
         background = Background(events.observe)
         sets = Sets(store, settings.policies(), events.observe)
         mirror = Mirror(store, upstream, sets, rules, root_path, events.observe)
-        feeder = Feeder(mirror, upstream, background, events.observe)
+        feeder = Feeder(mirror, upstream, background, events.observe, store)
         reader = Reader(mirror, upstream, feeder, events.observe, now, draw)
         writer = Writer(mirror, upstream, feeder, background, events.observe, now)
         metadata = Metadata(store, upstream, root_path, store.use_model, events.observe)

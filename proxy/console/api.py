@@ -39,6 +39,7 @@ class Api:
         app.router.add_get("/conflicts", self.conflicts)
         app.router.add_get("/conflicts/{id:\\d+}", self.conflict)
         app.router.add_post("/conflicts/{id:\\d+}/resolve", self.resolve)
+        app.router.add_get("/shadow", self.shadow)
         app.router.add_get("/sets", self.sets)
         app.router.add_get("/sets/{set}", self.entity_set)
         app.router.add_post("/sets/{set}/conflicts/resolve", self.resolve_all)
@@ -118,6 +119,12 @@ class Api:
         return _json({"resolved": results})
 
     # Sets
+
+    async def shadow(self, request: web.Request) -> web.Response:
+        """What shadow mode found, by entity set and query shape."""
+        sets, origin = self._desk.model.entity_sets, _origin(request)
+        found = await self._casebook.shadow_counts()
+        return _json({"shapes": [views.shadow(shown, sets.get(shown.entity_set), origin) for shown in found]})
 
     async def sets(self, request: web.Request) -> web.Response:
         return _json({"sets": await self._overview()})

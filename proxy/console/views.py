@@ -8,7 +8,7 @@ from typing import Any
 
 from proxy.odata.edm import EntitySet
 from proxy.odata.verbose_json import restore_origins
-from proxy.reconcile.history import Conflict, IntentLine, Revision, SetOverview, Side
+from proxy.reconcile.history import Conflict, IntentLine, Revision, SetOverview, ShadowCount, Side
 from proxy.reconcile.operator import Written, differences
 from proxy.reconcile.policy import Policy
 
@@ -77,6 +77,28 @@ def side(shown: Side, origin: str) -> dict[str, Any]:
         "modified_on": shown.modified_on and f"{shown.modified_on.isoformat()}Z",
         "version_number": shown.version_number,
         "document": document(shown.document, origin),
+    }
+
+
+def shadow(shown: ShadowCount, entity_set: EntitySet | None, origin: str) -> dict[str, Any]:
+    """`entity_set` None while the metadata document does not know it."""
+    return {
+        "entity_set": shown.entity_set,
+        "shape": shown.shape,
+        "requests": shown.requests,
+        "same": shown.same,
+        "different": shown.different,
+        "not_compared": shown.not_compared,
+        "last_at": instant(shown.last_at),
+        "examples": [
+            {
+                "key": example.key,
+                "mirror": document(example.mirror, origin),
+                "upstream": document(example.upstream, origin),
+                "differences": entity_set and changes(example.mirror, example.upstream, entity_set),
+            }
+            for example in shown.examples
+        ],
     }
 
 

@@ -111,6 +111,41 @@ class SetOverview:
     open_conflicts: int
 
 
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """An entity that the mirror would have shown otherwise; both as JSON text, origins as placeholders."""
+
+    key: str
+    mirror: str
+    upstream: str
+
+
+@dataclass(frozen=True, slots=True)
+class Shadowed:
+    """What one reply has shown. `shape`: what was read, and with which query options."""
+
+    entity_set: str
+    shape: str
+    same: int
+    different: int
+    not_compared: int
+    examples: Sequence[Difference] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ShadowCount:
+    """What all replies of one shape have shown, and the last differing examples."""
+
+    entity_set: str
+    shape: str
+    requests: int
+    same: int
+    different: int
+    not_compared: int
+    last_at: datetime
+    examples: Sequence[Difference]
+
+
 class Casebook(Protocol):
     """What an operator looks at. Every method raises StoreUnavailable."""
 
@@ -127,3 +162,13 @@ class Casebook(Protocol):
 
     async def sets_overview(self) -> Sequence[SetOverview]:
         """The sets of which anything is known, by name."""
+
+    async def shadow_counts(self) -> Sequence[ShadowCount]:
+        """What shadow mode found, by entity set and shape."""
+
+
+class ShadowLog(Protocol):
+    """Keeps what shadow mode finds. Every method raises StoreUnavailable."""
+
+    async def note_shadow(self, found: Shadowed, request_id: str) -> None:
+        """Add to the counts of its shape, and keep the newest examples."""

@@ -204,7 +204,7 @@ def _texts(document: str, entity_set: EntitySet) -> Mapping[str, str]:
 
 
 def _says_the_same(text: str, other: str) -> bool:
-    """True for equal values, and for lookups that differ in the name shown only: that is not theirs to set."""
+    """True for equal values, and for lookups that differ only in the name shown, which nobody can set."""
     if text == other:
         return True
     one, two = json.loads(text), json.loads(other)

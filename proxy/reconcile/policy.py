@@ -11,6 +11,7 @@ class Mode(enum.Enum):
     """How reads of a set are answered; `upstream` stays the authority in all of them."""
 
     FORWARD = "forward"  # never from the mirror
+    SHADOW = "shadow"  # as FORWARD, and what the mirror would have shown is compared
     CHECKED = "checked"  # from the mirror, after asking upstream for the stamps
     BOUNDED = "bounded"  # from the mirror as the background keeps it, up to an age
 

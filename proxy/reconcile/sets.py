@@ -44,7 +44,7 @@ class Sets:
 
     async def is_forwarded(self, entity_set: EntitySet) -> bool:
         """True where the set is never served from the mirror. Raises StoreUnavailable."""
-        if self.policy(entity_set).mode is Mode.FORWARD:
+        if self.policy(entity_set).mode in (Mode.FORWARD, Mode.SHADOW):
             return True
         return (await self.state(entity_set)).forward_reason is not None
 

@@ -82,6 +82,30 @@ HISTORY = _history("history")
 
 FEED = Table("feed", _METADATA, Column("database", Text), Column("dropped", Xid))
 
+SHADOW = Table(
+    "shadow",
+    _METADATA,
+    Column("entity_set", Text, primary_key=True),
+    Column("shape", Text, primary_key=True),
+    Column("requests", BigInteger),
+    Column("same", BigInteger),
+    Column("different", BigInteger),
+    Column("not_compared", BigInteger),
+    Column("last_at", _INSTANT),
+)
+
+SHADOW_EXAMPLES = Table(
+    "shadow_examples",
+    _METADATA,
+    Column("id", BigInteger),
+    Column("entity_set", Text),
+    Column("shape", Text),
+    Column("entity_key", Text),
+    Column("request_id", Text),
+    Column("mirror", Text),
+    Column("upstream", Text),
+)
+
 INTENTS = Table(
     "intents",
     _METADATA,

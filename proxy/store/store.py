@@ -23,6 +23,7 @@ from proxy.store.migrate import migrate
 from proxy.store.progress import Progress
 from proxy.store.revisions import Revisions
 from proxy.store.schema import FETCH_NUMBER
+from proxy.store.shadow import Shadow
 from proxy.store.sweeps import Sweeps
 from proxy.store.tables import Tables
 
@@ -31,7 +32,7 @@ _PING = compiled(select(literal(1)))
 
 
 class PostgresStore(
-    Entities, Intents, Conflicts, Learned, Revisions, Casebook, ChangeLog, Leases, Progress, Sweeps
+    Entities, Intents, Conflicts, Learned, Revisions, Casebook, ChangeLog, Shadow, Leases, Progress, Sweeps
 ):
     """The mirror in Postgres.
 
@@ -106,6 +107,9 @@ if TYPE_CHECKING:
         return store
 
     def _satisfies_the_casebook(store: PostgresStore) -> history.Casebook:
+        return store
+
+    def _satisfies_the_shadow_log(store: PostgresStore) -> history.ShadowLog:
         return store
 
     def _satisfies_the_change_log(store: PostgresStore) -> changes.ChangeLog:

@@ -87,7 +87,7 @@ async def test_intents_and_verify(database_url: str) -> None:
         )
         code, told = await command(place, database_url, "verify", "AccountSet", "--sample", "1")
         assert code == 1
-        assert told.splitlines()[1] == f"  missing: 1, as guid'{key}'"
+        assert told.splitlines()[1] == f"  missing: 1, as guid'{place.a_key('AccountSet')}'"
         code, told = await command(place, database_url, "verify", "AccountSet", "--repair")
         assert (code, told.splitlines()[-1]) == (0, "  repaired: 1")
         code, told = await command(place, database_url, "verify", "NoSuchSet")

@@ -162,7 +162,10 @@ def test_all_problems_are_told_together(tmp_path: Path) -> None:
         ("[sets.A]\nvolatil = []", "sets.A.volatil: unknown key; did you mean sets.A.volatile?"),
         ("log = 5", "log: must be a table"),
         ("sets = 5", "sets: must be a table"),
-        ('[sets.A]\nmode = "shadw"', "sets.A.mode: must be 'forward', 'checked' or 'bounded', not 'shadw'"),
+        (
+            '[sets.A]\nmode = "shadw"',
+            "sets.A.mode: must be 'forward', 'shadow', 'checked' or 'bounded', not 'shadw'",
+        ),
         ('[sets.A]\neffects = [{ set = "B" }]', "sets.A.effects[0].via: Field required"),
         (
             '[sets.A]\nvolatile = "B"',
