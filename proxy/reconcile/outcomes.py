@@ -88,6 +88,7 @@ def key_from(values: Mapping[str, Any], key: tuple[str, ...]) -> EntityKey | Non
 def decide_settlement(
     *,
     deletes: bool,
+    leaves_trace: bool,
     before: bytes | None,
     changes: Mapping[str, Any] | None,
     seen: Fetched | None,
@@ -95,7 +96,8 @@ def decide_settlement(
 ) -> Outcome | None:
     """What reading upstream back says of a write that was never answered; None: wait and look again.
 
-    before: digest of the state before the write. changes: what it asked for, None where unreadable.
+    leaves_trace: what it does shows in its target. before: digest of the state before the write. changes:
+    what it asked for, None where unreadable.
     seen: the state read back, None for "does not exist". "Not seen" means refused only when it `is_late`,
     since the write may still be on its way before. A write that asked for what was there already leaves
     nothing to see either way.
@@ -108,7 +110,8 @@ def decide_settlement(
         return Outcome.APPLIED
     if not is_late:
         return None
-    if seen is not None and seen.digest == before and changes and not shows(changes, seen.values):
+    asked_for_more = changes is None or (changes and seen is not None and not shows(changes, seen.values))
+    if leaves_trace and seen is not None and seen.digest == before and asked_for_more:
         return Outcome.REFUSED
     return Outcome.UNDETERMINED
 

@@ -130,6 +130,7 @@ class _Settling:
         posted = self._posted(entity_set)
         outcome = decide_settlement(
             deletes=intent.method == "DeleteEntity",
+            leaves_trace=intent.method != "ChangeLinks",
             before=intent.before,
             changes=None if posted is None else self._changes(posted),
             seen=look.fetched,

@@ -1,16 +1,14 @@
-"""The way through an entity set by upstream's own pages: one page ahead, and durable page by page."""
+"""The way through an entity set by upstream's own pages, durable page by page."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from typing import Protocol, TypeVar
 
 from proxy.odata.edm import EntityKey
 from proxy.odata.errors import ODataError
-from proxy.reconcile.ports import Reply, UpstreamFailure
+from proxy.reconcile.ports import Reply
 from proxy.reconcile.progress import Walk
 from proxy.reconcile.service import Service
 
@@ -36,39 +34,28 @@ async def walk_pages(
 ) -> AsyncIterator[Walk]:
     """Go on from `walk.next_target` to the last page; gives the walk after each page that is done.
 
-    `read` gets a reply and the number drawn before it was asked for, `take` stores what was read. While a
-    page is stored the next one is already asked for. Killed at any moment, at most one page is taken again.
-    Raises UpstreamFailure, StoreUnavailable, LeaseLost, and ODataError where an answer is no page.
+    `read` gets a reply and the number drawn before it was asked for, `take` stores what was read. No page is
+    asked for before it is durable that the one before is done: a walk that was killed at any moment repeats
+    at most one. Raises UpstreamFailure, StoreUnavailable, LeaseLost, and ODataError where an answer is no
+    page.
     """
-    asking = asyncio.create_task(_ask(service, walk.next_target or ""))
-    try:
-        while not walk.finished_at:
-            number, reply = await asking
-            if reply.status != 200:
-                raise ODataError(f"Upstream answered {reply.status} {reply.reason}.")
-            sheet = read(reply, number)
-            target = service.target_of(sheet.next_link)
-            if target is not None and target == walk.next_target:
-                raise ODataError("The link to the next page leads to the same page.")
-            if target is not None:
-                asking = asyncio.create_task(_ask(service, target))
-            await take(sheet)
-            if not walk.rows:
-                walk = replace(walk, upstream_started_at=reply.upstream_sent_at)
-            walk = replace(
-                walk,
-                next_target=target,
-                rows=walk.rows + len(sheet.keys),
-                last_key=sheet.keys[-1] if sheet.keys else walk.last_key,
-                finished_at=service.now() if target is None else None,
-            )
-            await service.store.save_walk(walk)
-            yield walk
-    finally:
-        asking.cancel()
-        with suppress(asyncio.CancelledError, UpstreamFailure):
-            await asking
-
-
-async def _ask(service: Service, target: str) -> tuple[int, Reply]:
-    return await service.store.next_fetch_number(), await service.get(target)
+    while walk.next_target is not None:
+        number = await service.store.next_fetch_number()
+        reply = await service.get(walk.next_target)
+        if reply.status != 200:
+            raise ODataError(f"Upstream answered {reply.status} {reply.reason}.")
+        sheet = read(reply, number)
+        target = service.target_of(sheet.next_link)
+        if target == walk.next_target:
+            raise ODataError("The link to the next page leads to the same page.")
+        await take(sheet)
+        walk = replace(
+            walk,
+            upstream_started_at=walk.upstream_started_at if walk.rows else reply.upstream_sent_at,
+            next_target=target,
+            rows=walk.rows + len(sheet.keys),
+            last_key=sheet.keys[-1] if sheet.keys else walk.last_key,
+            finished_at=service.now() if target is None else None,
+        )
+        await service.store.save_walk(walk)
+        yield walk

@@ -8,6 +8,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from proxy.odata.edm import EntitySet, EntityType, Model, Property
 from proxy.reconcile.outcomes import (
+    decide_create,
     decide_settlement,
     is_reflected,
     key_from,
@@ -141,6 +142,7 @@ SOON, LATER = False, True
 def test_decide_settlement(deletes, seen, is_late, expected) -> None:
     outcome = decide_settlement(
         deletes=deletes,
+        leaves_trace=True,
         before=b"1",
         changes={"Name": "new"},
         seen=seen,
@@ -153,9 +155,42 @@ def test_a_write_that_asked_for_nothing_new_is_never_guessed() -> None:
     for is_late, expected in ((False, None), (True, Outcome.UNDETERMINED)):
         outcome = decide_settlement(
             deletes=False,
+            leaves_trace=True,
             before=b"1",
             changes={},
             seen=state(b"1", "old"),
             is_late=is_late,
         )
         assert outcome is expected
+
+
+@pytest.mark.parametrize(
+    ("leaves_trace", "expected"), [(True, Outcome.REFUSED), (False, Outcome.UNDETERMINED)]
+)
+def test_a_write_that_nobody_can_read_has_left_no_trace_where_it_would(leaves_trace, expected) -> None:
+    outcome = decide_settlement(
+        deletes=False,
+        leaves_trace=leaves_trace,
+        before=b"1",
+        changes=None,
+        seen=state(b"1", "old"),
+        is_late=True,
+    )
+    assert outcome is expected
+
+
+@pytest.mark.parametrize(
+    ("found", "asked", "is_conclusive", "is_late", "expected"),
+    [
+        pytest.param(1, 1, False, False, Outcome.APPLIED, id="found"),
+        pytest.param(0, 1, True, False, None, id="not yet"),
+        pytest.param(0, 1, True, True, Outcome.REFUSED, id="never"),
+        pytest.param(0, 1, False, True, Outcome.UNDETERMINED, id="nobody looked everywhere"),
+        pytest.param(2, 1, True, False, None, id="two are alike"),
+        pytest.param(2, 1, True, True, Outcome.UNDETERMINED, id="two are alike for good"),
+        pytest.param(1, 2, True, True, Outcome.UNDETERMINED, id="two asked for the same"),
+    ],
+)
+def test_decide_create(found, asked, is_conclusive, is_late, expected) -> None:
+    outcome = decide_create(found=found, asked=asked, is_conclusive=is_conclusive, is_late=is_late)
+    assert outcome is expected
