@@ -94,11 +94,11 @@ async def running(
         upstream = await _open_upstream(stack, settings, now)
         background = Background(events.observe)
         sets = Sets(store, settings.policies(), events.observe)
-        mirror = Mirror(store, upstream, sets, rules, root_path, events.observe)
+        metadata = _metadata(settings, store, upstream, events)
+        mirror = Mirror(store, upstream, sets, rules, root_path, events.observe, metadata.suspect)
         feeder = Feeder(mirror, upstream, background, events.observe, store)
         reader = Reader(mirror, upstream, feeder, events.observe, now, draw)
         writer = Writer(mirror, upstream, feeder, background, events.observe, now)
-        metadata = Metadata(store, upstream, root_path, store.use_model, events.observe)
         service = _service(settings, store, upstream, sets, metadata, events, now)
         settler = Settler(service, writer.in_flight)
         poller = Poller(service, settings.poll_rules())
@@ -114,15 +114,16 @@ async def running(
             public_origin=settings.public_origin,
             body_limit_bytes=settings.limits.request_body_bytes,
         )
-        loads = not await metadata.load()
-        tasks = [asyncio.create_task(stay_alive(store))]
+        await metadata.load()
+        tasks = [
+            asyncio.create_task(stay_alive(store)),
+            asyncio.create_task(metadata.watch(settings.background.metadata_every_s)),
+        ]
         if settings.background.enabled and settings.service_headers() is not None:
             tasks += [
                 asyncio.create_task(work.run(lambda: metadata.model)) for work in (settler, poller, sweeper)
             ]
         tasks.append(asyncio.create_task(Keeper(store, settings.policies(), events.observe).run()))
-        if loads:
-            tasks.append(asyncio.create_task(metadata.keep_trying()))
         stack.push_async_callback(background.drain)
         stack.push_async_callback(cancelled, tasks)
         services = services_app(store, metadata, metrics)
@@ -159,11 +160,10 @@ async def working(settings: Settings) -> AsyncIterator[tuple[Service, Model]]:
     if settings.service_headers() is None:
         raise SettingsError(["upstream.service.headers: not set; background work needs its own identity"])
     events = Events(Metrics())
-    root_path = urlsplit(settings.upstream.service_root).path
     async with AsyncExitStack() as stack:
         store = await _open_store(stack, settings)
         upstream = await _open_upstream(stack, settings, utc_now)
-        metadata = Metadata(store, upstream, root_path, store.use_model, events.observe)
+        metadata = _metadata(settings, store, upstream, events)
         await metadata.load()
         if metadata.model is None:
             raise UpstreamUnreachable("neither upstream nor the store has a metadata document")
@@ -235,6 +235,12 @@ async def _open_upstream(
     )
 
 
+def _metadata(settings: Settings, store: PostgresStore, upstream: UpstreamClient, events: Events) -> Metadata:
+    root_path = urlsplit(settings.upstream.service_root).path
+    headers = settings.service_headers() or {}
+    return Metadata(store, upstream, root_path, headers, store.use_model, events.observe)
+
+
 def _service(
     settings: Settings,
     store: PostgresStore,
@@ -257,6 +263,7 @@ def _service(
         events.observe,
         now,
         settings.service_headers() or {},
+        metadata.suspect,
     )
 
 
