@@ -206,7 +206,8 @@ class NewIntent:
 class Intent:
     """An open intent as the store holds it. `fetch_number` was drawn when it was opened.
 
-    `holder`: the process that sends the write; `is_held`: that process is alive, as far as its lease tells.
+    `holder`: the process that sends the write; `is_held`: its lease told, when the intent was
+    listed, that it is alive.
     """
 
     id: int

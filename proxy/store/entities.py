@@ -110,7 +110,13 @@ def storing(
     offered = sorted(states, key=lambda state: state.key_text)
     return Storing(
         table.statements.put_own if own else table.statements.put,
-        {"rows": table.state_rows(offered), "method": method, "gap": gap, **provenance_values(provenance)},
+        {
+            "rows": table.state_rows(offered),
+            "documents": [state.fetched.document for state in offered],
+            "method": method,
+            "gap": gap,
+            **provenance_values(provenance),
+        },
         table.entity_set.name,
         offered,
     )

@@ -176,7 +176,6 @@ class Intents(Part):
             opened_at=intent.opened_at,
             fetch_number=number,
             holder=self.holder,
-            is_held=True,
         )
 
     async def settle_intent(self, intent: Intent, settlement: Settlement) -> None:

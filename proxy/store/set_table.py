@@ -88,7 +88,7 @@ class SetTable:
         )
 
     def state_rows(self, offered: Sequence[Offered]) -> str:
-        """Rows for `put` and `put_own`."""
+        """Rows for `put` and `put_own`; their documents go beside them."""
         return _dumped([self._state_row(position, state) for position, state in enumerate(offered)])
 
     def stamp_rows(self, fetched: Sequence[Fetched]) -> str:
@@ -106,7 +106,6 @@ class SetTable:
             **_seen(offered.fetched),
             "key_text": offered.key_text,
             "always": offered.always,
-            "document": offered.fetched.document,
             "deleted_at": offered.deleted_at and offered.deleted_at.isoformat(),
         }
         for field in self._fields:

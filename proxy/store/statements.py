@@ -143,8 +143,19 @@ class Statements:
 
     def _put(self, may_store: Callable[[Any], ColumnElement[bool]]) -> Statement:
         fields = {field.name: field.column.type for field in self._fields}
-        rows = self._recordset({"key_text": Text, "always": Boolean, **_STATE, **fields})
-        offered = select(rows).cte("offered")
+        state = {name: type_ for name, type_ in _STATE.items() if name != "document"}
+        rows = self._recordset({"key_text": Text, "always": Boolean, **state, **fields})
+        # Beside the rows: quoted in their JSON it would take longer to read than all the rest.
+        documents = (
+            func.unnest(cast(bindparam("documents"), ARRAY(Text)))
+            .table_valued("document", with_ordinality="place")
+            .render_derived(name="documents")
+        )
+        offered = (
+            select(rows, cast(documents.c.document, Text).label("document"))
+            .join_from(rows, documents, documents.c.place == rows.c.position + 1)
+            .cte("offered")
+        )
         taken = {field.column.name: offered.c[field.name] for field in self._fields}
         taken |= {name: offered.c[name] for name in _STATE}
         upsert = postgresql.insert(self._table).from_select(
