@@ -31,6 +31,7 @@ from proxy.reconcile.background import Background, cancelled
 from proxy.reconcile.changes import Feed
 from proxy.reconcile.feeder import Feeder
 from proxy.reconcile.keeper import Keeper
+from proxy.reconcile.messages import Messages
 from proxy.reconcile.metadata import Metadata
 from proxy.reconcile.mirror import Mirror
 from proxy.reconcile.operator import Desk
@@ -109,6 +110,7 @@ async def running(
             metadata,
             upstream,
             Responses(root_path, upstream_origin),
+            Messages(mirror, writer.in_flight, events.observe, now),
             root_path=root_path,
             upstream_origin=upstream_origin,
             public_origin=settings.public_origin,

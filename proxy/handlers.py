@@ -17,11 +17,13 @@ from proxy.odata.operation import Forwarded, Opaque, ReadCollection, ReadEntity,
 from proxy.odata.uri import split_target
 from proxy.passthrough import pass_through, upstream_target
 from proxy.reconcile.exchange import Answer, Ask, CacheStatus, Relayed
+from proxy.reconcile.messages import Messages
 from proxy.reconcile.metadata import Metadata
 from proxy.reconcile.ports import Caller, Directives, Request
 from proxy.reconcile.reader import Reader
 from proxy.reconcile.writer import Writer
 from proxy.responses import Responses
+from proxy.soap import is_message, pass_message
 from proxy.uploads import Upload
 from proxy.upstream.client import UpstreamClient
 from proxy.upstream.headers import request_headers
@@ -41,6 +43,7 @@ class Handler:
         metadata: Metadata,
         upstream: UpstreamClient,
         responses: Responses,
+        messages: Messages,
         *,
         root_path: str,
         upstream_origin: str,
@@ -52,6 +55,7 @@ class Handler:
         self._metadata = metadata
         self._upstream = upstream
         self._responses = responses
+        self._messages = messages
         self._root_path = root_path
         self._upstream_origin = upstream_origin
         self._public_origin = public_origin
@@ -64,6 +68,16 @@ class Handler:
         operation = parse_operation(request.method, target, headers, self._root_path, model)
         request[OPERATION] = type(operation).__name__
         origin = self._public_origin or f"{request.scheme}://{request.host}"
+        if isinstance(operation, Opaque) and is_message(request.method, target):
+            return await pass_message(
+                request,
+                self._upstream,
+                self._messages,
+                model,
+                request_id=request[REQUEST_ID],
+                client_origin=origin,
+                body_limit=self._body_limit_bytes,
+            )
         if isinstance(operation, Opaque) or _is_streamed(operation, request.method, target):
             return await pass_through(
                 request, self._upstream, client_origin=origin, body_limit=self._body_limit_bytes

@@ -59,6 +59,7 @@ _OPEN = compiled(
     )
     .returning(INTENTS.c.id, INTENTS.c.fetch_number)
 )
+_NEXT_NUMBER = compiled(select(FETCH_NUMBER.next_value()))
 _CLOSE = compiled(
     update(INTENTS)
     .values(closed_at=func.now(), outcome=bindparam("ended"))
@@ -197,12 +198,14 @@ class Intents(Part):
                 return
             for ending in endings:
                 await connection.fetch(ending.statements.lock, {"rows": ending.rows})
+            # Upstream has answered by now: what was asked for before may still lack the write.
+            ((after,),) = await connection.fetch(_NEXT_NUMBER) if settlement.stale else ((0,),)
             if unseen is not None:
                 await connection.execute(_RECORD_UNSEEN, unseen)
             for ending in endings:
                 for states in ending.states:
                     await store(connection, states)
-                await connection.execute(ending.statements.release, {"rows": ending.rows})
+                await connection.execute(ending.statements.release, {"rows": ending.rows, "after": after})
                 await connection.execute(ending.statements.forget, {"rows": ending.rows})
 
         await self._engine.transaction(work)

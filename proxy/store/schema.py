@@ -15,6 +15,7 @@ from sqlalchemy import (
     Sequence,
     Table,
     Text,
+    Uuid,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.types import UserDefinedType
@@ -81,6 +82,10 @@ REVISIONS = _history("revisions")
 HISTORY = _history("history")
 
 FEED = Table("feed", _METADATA, Column("database", Text), Column("dropped", Xid))
+
+RENAMES = Table(
+    "renames", _METADATA, Column("id", Uuid, primary_key=True), Column("fetch_number", BigInteger)
+)
 
 SHADOW = Table(
     "shadow",

@@ -33,6 +33,7 @@ from sqlalchemy import (
     cast,
     column,
     delete,
+    exists,
     false,
     func,
     insert,
@@ -48,7 +49,8 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from proxy.store.columns import TypedPath
 from proxy.store.engine import Statement, compiled
-from proxy.store.schema import REVISIONS
+from proxy.store.recording import effective_at, renamed
+from proxy.store.schema import RENAMES, REVISIONS
 
 # What `get` returns of a row, after the position of its key among those asked.
 HELD = (
@@ -195,7 +197,7 @@ class Statements:
             "entity_key": offered.c.key_text,
             "fetch_number": offered.c.fetch_number,
             **{name: bindparam(name) for name in REVISION_SOURCE},
-            "effective_at": _effective_at(offered, before, stored),
+            "effective_at": effective_at(offered, before, stored),
             "seen_until": before.c.fetched_at,
             "changed": case(
                 (changed, func.syncpoint.changed_properties(before.c.document, offered.c.document))
@@ -213,10 +215,15 @@ class Statements:
                 .where(or_(offered.c.always, and_(is_stored, changed)))
                 .order_by(offered.c.position),
             )
+            .returning(REVISIONS.c.entity_key, REVISIONS.c.changed)
             .cte("recorded")
         )
+        effects = [recorded]
+        if [key.path.edm_type for key in self._keys] == ["Edm.Guid"]:
+            names = [field.path.path for field in self._fields]
+            effects.append(renamed(self._set_name, self._keys[0].name, names, offered, recorded))
         return compiled(
-            select(offered.c.position, changed).join_from(offered, stored, same).add_cte(recorded)
+            select(offered.c.position, changed).join_from(offered, stored, same).add_cte(*effects)
         )
 
     @cached_property
@@ -285,7 +292,10 @@ class Statements:
 
     @cached_property
     def release(self) -> Statement:
-        """A write has ended: `key_rows` with flags `named` (1 where the intent counts there) and `stale`."""
+        """A write has ended: `key_rows` with flags `named` (1 where the intent counts there) and `stale`.
+
+        Stale ones give way only to fetches begun after the number `after`.
+        """
         rows = self._recordset({"named": Integer, "stale": Boolean, **self._key_types})
         held = self._table.c
         return compiled(
@@ -293,6 +303,10 @@ class Statements:
             .values(
                 intents=func.greatest(held.intents - rows.c.named, 0),
                 settled=and_(held.settled, not_(rows.c.stale)),
+                fetch_number=case(
+                    (rows.c.stale, func.greatest(held.fetch_number, bindparam("after"))),
+                    else_=held.fetch_number,
+                ),
             )
             .where(self._same_key(rows))
         )
@@ -351,9 +365,33 @@ class Statements:
     def _held(self) -> list[ColumnElement[Any]]:
         held: list[ColumnElement[Any]] = [self._table.c[name] for name in HELD]
         held[HELD.index("settled")] = and_(
-            self._table.c.settled, self._table.c.fetch_number >= bindparam("since", self._since)
+            self._table.c.settled,
+            self._table.c.fetch_number >= bindparam("since", self._since),
+            not_(self._refers_to_renamed),
         )
         return held
+
+    @property
+    def _refers_to_renamed(self) -> ColumnElement[bool]:
+        """True where a lookup shows an entity that was renamed after the row was fetched."""
+        if not self._lookups:
+            return false()
+        return exists().where(
+            RENAMES.c.id == func.any(postgresql.array(self._lookups)),
+            RENAMES.c.fetch_number > self._table.c.fetch_number,
+        )
+
+    @property
+    def _lookups(self) -> list[Column[Any]]:
+        """The ids in lookups: in complex values that show a logical name and a name beside."""
+        members = {field.path.members for field in self._fields}
+        return [
+            field.column
+            for field in self._fields
+            if field.path.edm_type == "Edm.Guid"
+            and field.path.members[1:] == ("Id",)
+            and {(field.path.members[0], name) for name in ("LogicalName", "Name")} <= members
+        ]
 
     @property
     def _key_types(self) -> dict[str, Any]:
@@ -371,15 +409,3 @@ class Statements:
 
     def _same_key(self, rows: FromClause) -> ColumnElement[bool]:
         return and_(*(key.column == rows.c[key.name] for key in self._keys))
-
-
-def _effective_at(offered: FromClause, before: FromClause, stored: FromClause) -> ColumnElement[Any]:
-    """Since when a state holds: its ModifiedOn where that moved forward, else now.
-
-    So the times of an entity's revisions only rise: a restored upstream does not rewrite what was.
-    """
-    first = and_(stored.c.digest.is_not(None), stored.c.previous_digest.is_(None))
-    moved = and_(before.c.document.is_not(None), offered.c.stamp_modified_on > before.c.stamp_modified_on)
-    modified = func.timezone("UTC", offered.c.stamp_modified_on)
-    now = func.clock_timestamp()
-    return case((and_(or_(first, moved), modified < now), modified), else_=now)

@@ -38,7 +38,9 @@ class Sweeps(Part):
         ordered = sorted(keys, key=table.key_text)
         rows = table.key_rows(ordered, named=[0] * len(ordered), stale=[True] * len(ordered))
         release = table.statements.release
-        await self._engine.transaction(lambda connection: connection.execute(release, {"rows": rows}))
+        await self._engine.transaction(
+            lambda connection: connection.execute(release, {"rows": rows, "after": 0})
+        )
 
     async def index_keys(self, entity_set: EntitySet) -> None:
         """Make `absent_keys` fast, however many entities there are."""
