@@ -69,19 +69,21 @@ class Backfill:
             before = load.rows
             try:
                 async with self._service.held(f"backfill {entity_set.name}") as service:
-                    if service is None:
-                        return replace(load, state="failed", reason="another process is loading it")
-                    walk = await _begun(service, entity_set, again=again)
-                    if walk.finished_at:
-                        return replace(load, state="already", rows=walk.rows)
-                    if load.state == "waiting":
-                        expected = await _expected(service, entity_set)
-                        load = replace(load, state="loading", resumed=walk.rows, expected=expected)
-                    load = replace(load, rows=walk.rows)
-                    async for done in _pages(service, walk, entity_set, model):
-                        load = replace(load, rows=done.rows)
-                        self._report(load)
-                    return replace(load, state="done", reason="")
+                    if service is None:  # or was killed, and its lease runs out while this one waits
+                        load = replace(load, reason="another process is loading it")
+                    else:
+                        walk = await _begun(service, entity_set, again=again)
+                        again = False
+                        if walk.finished_at:
+                            return replace(load, state="already", rows=walk.rows)
+                        if load.state == "waiting":
+                            expected = await _expected(service, entity_set)
+                            load = replace(load, state="loading", resumed=walk.rows, expected=expected)
+                        load = replace(load, rows=walk.rows)
+                        async for done in _pages(service, walk, entity_set, model):
+                            load = replace(load, rows=done.rows)
+                            self._report(load)
+                        return replace(load, state="done", reason="")
             except (UpstreamFailure, StoreUnavailable, ODataError) as error:
                 load = replace(load, reason=_reason(error))
                 # A place in the set that upstream does not know: too old, or from another database.

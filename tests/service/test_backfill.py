@@ -120,7 +120,8 @@ async def test_a_place_of_another_upstream_begins_anew(place: World, database_ur
     assert len(mirrored(database_url)) == ROWS
 
 
-async def test_only_one_process_loads_a_set(place: World) -> None:
+async def test_only_one_process_loads_a_set(place: World, monkeypatch) -> None:
+    monkeypatch.setattr("proxy.reconcile.backfill._PAUSE_S", 0.0)
     other = await place.proxy.store.acquire_lease("backfill AccountSet", 60)
     assert other is not None
     seen: list[Load] = []
