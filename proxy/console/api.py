@@ -39,6 +39,7 @@ class Api:
         app.router.add_get("/conflicts", self.conflicts)
         app.router.add_get("/conflicts/{id:\\d+}", self.conflict)
         app.router.add_post("/conflicts/{id:\\d+}/resolve", self.resolve)
+        app.router.add_get("/effects", self.effects)
         app.router.add_get("/shadow", self.shadow)
         app.router.add_get("/sets", self.sets)
         app.router.add_get("/sets/{set}", self.entity_set)
@@ -119,6 +120,11 @@ class Api:
         return _json({"resolved": results})
 
     # Sets
+
+    async def effects(self, request: web.Request) -> web.Response:
+        """What changed within seconds of writes to other sets, each as the declaration that would say so."""
+        found = await self._casebook.learned_effects()
+        return _json({"effects": [views.learned_effect(shown) for shown in found]})
 
     async def shadow(self, request: web.Request) -> web.Response:
         """What shadow mode found, by entity set and query shape."""

@@ -8,7 +8,15 @@ from typing import Any
 
 from proxy.odata.edm import EntitySet
 from proxy.odata.verbose_json import restore_origins
-from proxy.reconcile.history import Conflict, IntentLine, Revision, SetOverview, ShadowCount, Side
+from proxy.reconcile.history import (
+    Conflict,
+    IntentLine,
+    LearnedEffect,
+    Revision,
+    SetOverview,
+    ShadowCount,
+    Side,
+)
 from proxy.reconcile.operator import Written, differences
 from proxy.reconcile.policy import Policy
 
@@ -99,6 +107,21 @@ def shadow(shown: ShadowCount, entity_set: EntitySet | None, origin: str) -> dic
             }
             for example in shown.examples
         ],
+    }
+
+
+def learned_effect(shown: LearnedEffect) -> dict[str, Any]:
+    """`declaration`: for the configuration; None while nothing tells which property names what changed."""
+    via = ", ".join(f'"{name}"' for name in shown.via)
+    declaration = f'[sets.{shown.entity_set}]\neffects = [{{ set = "{shown.changed_set}", via = [{via}] }}]'
+    return {
+        "entity_set": shown.entity_set,
+        "operation": shown.operation,
+        "changed_set": shown.changed_set,
+        "times": shown.times,
+        "named": shown.named,
+        "via": list(shown.via),
+        "declaration": declaration if shown.via else None,
     }
 
 

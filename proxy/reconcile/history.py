@@ -146,6 +146,22 @@ class ShadowCount:
     examples: Sequence[Difference]
 
 
+@dataclass(frozen=True, slots=True)
+class LearnedEffect:
+    """What polls found changed within seconds of client writes of another set: maybe an effect of those.
+
+    `operation`: of the writes to `entity_set`. `times`: how often something of `changed_set` followed one;
+    `named`: how often the written entity names what changed. `via`: its properties that did in one case.
+    """
+
+    entity_set: str
+    operation: str
+    changed_set: str
+    times: int
+    named: int
+    via: tuple[str, ...]
+
+
 class Casebook(Protocol):
     """What an operator looks at. Every method raises StoreUnavailable."""
 
@@ -162,6 +178,9 @@ class Casebook(Protocol):
 
     async def sets_overview(self) -> Sequence[SetOverview]:
         """The sets of which anything is known, by name."""
+
+    async def learned_effects(self) -> Sequence[LearnedEffect]:
+        """Of the last day, the most frequent first."""
 
     async def shadow_counts(self) -> Sequence[ShadowCount]:
         """What shadow mode found, by entity set and shape."""

@@ -9,6 +9,7 @@ from sqlalchemy import (
     BigInteger,
     Column,
     ColumnElement,
+    Interval,
     MetaData,
     Table,
     Text,
@@ -16,16 +17,18 @@ from sqlalchemy import (
     bindparam,
     cast,
     func,
+    literal,
     literal_column,
     or_,
     select,
 )
 
-from proxy.reconcile.history import Conflict, IntentLine, SetOverview, Side
-from proxy.reconcile.ports import SetState
+from proxy.odata.verbose_json import members
+from proxy.reconcile.history import Conflict, IntentLine, LearnedEffect, SetOverview, Side
+from proxy.reconcile.ports import SetState, Source
 from proxy.store.engine import Row, Statement, compiled
 from proxy.store.part import Part
-from proxy.store.schema import CONFLICTS, INTENTS, NAMES, SET_STATES
+from proxy.store.schema import CONFLICTS, INTENTS, NAMES, REVISIONS, SET_STATES
 
 _CASE = ("id", "entity_set", "entity_key", "found_at", "request_id", "settled_at")
 _SIDE = ("document", "modified_on", "version_number")
@@ -112,6 +115,44 @@ _OVERVIEW = compiled(
 )
 
 
+_RECENTLY = "1 day"
+_SOON = "5 seconds"
+_write, _found = REVISIONS.alias("write"), REVISIONS.alias("found")
+_since = func.now() - cast(literal(_RECENTLY), Interval)
+_id = func.substr(_found.c.entity_key, 6, 36)  # of guid'…'
+_names_it = func.strpos(_write.c.document, _id) > 0
+_EFFECTS = compiled(
+    select(
+        _write.c.entity_set,
+        _write.c.method,
+        _found.c.entity_set,
+        func.count(),
+        func.count().filter(_names_it),
+        func.min(func.concat(_write.c.id, " ", _id)).filter(_names_it),
+    )
+    .join_from(
+        _found,
+        _write,
+        and_(
+            _found.c.entity_set != _write.c.entity_set,
+            _found.c.effective_at >= _write.c.effective_at,
+            _found.c.effective_at <= _write.c.effective_at + cast(literal(_SOON), Interval),
+        ),
+    )
+    .where(
+        _found.c.source == literal(Source.POLL.value),
+        _found.c.recorded_at > _since,
+        _found.c.entity_key.like("guid%"),
+        _write.c.source == literal(Source.CLIENT_WRITE.value),
+        _write.c.recorded_at > _since,
+        _write.c.method.is_not(None),
+    )
+    .group_by(_write.c.entity_set, _write.c.method, _found.c.entity_set)
+    .order_by(func.count().desc())
+)
+_DOCUMENT = compiled(select(REVISIONS.c.document).where(REVISIONS.c.id == bindparam("identity")))
+
+
 class Casebook(Part):
     """Implements `proxy.reconcile.history.Casebook`."""
 
@@ -138,6 +179,27 @@ class Casebook(Part):
             )
             for identity, method, entity_set, key, opened_at, closed_at, *provenance in rows
         ]
+
+    async def learned_effects(self) -> Sequence[LearnedEffect]:
+        """Of the last day, the most frequent first."""
+        return [
+            LearnedEffect(
+                entity_set, operation, changed_set, times, named, await self._naming(sample) if sample else ()
+            )
+            for entity_set, operation, changed_set, times, named, sample in await self._engine.fetch(_EFFECTS)
+        ]
+
+    async def _naming(self, sample: str) -> tuple[str, ...]:
+        """The properties of a revision that hold an id; `sample` is both."""
+        revision, _, identity = sample.partition(" ")
+        rows = await self._engine.fetch(_DOCUMENT, {"identity": int(revision)})
+        return tuple(
+            member.name
+            for (document,) in rows
+            for member in members(document)
+            # In a property or a lookup, not in a link.
+            if identity in (text := document[member.value_start : member.end]) and '"uri"' not in text
+        )
 
     async def sets_overview(self) -> Sequence[SetOverview]:
         """The sets of which anything is known, by name."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from sqlalchemy import (
     CTE,
+    Column,
     ColumnElement,
     FromClause,
     Text,
@@ -14,6 +15,8 @@ from sqlalchemy import (
     bindparam,
     case,
     cast,
+    exists,
+    false,
     func,
     literal,
     or_,
@@ -63,3 +66,24 @@ def renamed(
         .returning(RENAMES.c.id)
         .cte("renamed")
     )
+
+
+def shows_an_old_name(
+    columns: Mapping[tuple[str, ...], Column[Any]], number: Column[int]
+) -> ColumnElement[bool]:
+    """True where a lookup in the row shows an entity that was renamed after the row was fetched.
+
+    `columns`: the typed columns by the path of their property; `number`: the row's fetch number.
+    """
+    lookups = [
+        column
+        for path, column in columns.items()
+        # A complex value that shows a logical name and a name beside the id.
+        if path[1:] == ("Id",) and {(path[0], "LogicalName"), (path[0], "Name")} <= columns.keys()
+    ]
+    if not lookups:
+        return false()
+    # Most rows are newer than any rename, and that is seen without looking at their lookups.
+    last = select(func.max(RENAMES.c.fetch_number)).scalar_subquery()
+    renamed = RENAMES.c.id == func.any(postgresql.array(lookups))
+    return and_(number < func.coalesce(last, 0), exists().where(renamed, RENAMES.c.fetch_number > number))

@@ -33,7 +33,6 @@ from sqlalchemy import (
     cast,
     column,
     delete,
-    exists,
     false,
     func,
     insert,
@@ -49,8 +48,8 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from proxy.store.columns import TypedPath
 from proxy.store.engine import Statement, compiled
-from proxy.store.recording import effective_at, renamed
-from proxy.store.schema import RENAMES, REVISIONS
+from proxy.store.recording import effective_at, renamed, shows_an_old_name
+from proxy.store.schema import REVISIONS
 
 # What `get` returns of a row, after the position of its key among those asked.
 HELD = (
@@ -367,31 +366,13 @@ class Statements:
         held[HELD.index("settled")] = and_(
             self._table.c.settled,
             self._table.c.fetch_number >= bindparam("since", self._since),
-            not_(self._refers_to_renamed),
+            not_(shows_an_old_name(self._typed, self._table.c.fetch_number)),
         )
         return held
 
     @property
-    def _refers_to_renamed(self) -> ColumnElement[bool]:
-        """True where a lookup shows an entity that was renamed after the row was fetched."""
-        if not self._lookups:
-            return false()
-        return exists().where(
-            RENAMES.c.id == func.any(postgresql.array(self._lookups)),
-            RENAMES.c.fetch_number > self._table.c.fetch_number,
-        )
-
-    @property
-    def _lookups(self) -> list[Column[Any]]:
-        """The ids in lookups: in complex values that show a logical name and a name beside."""
-        members = {field.path.members for field in self._fields}
-        return [
-            field.column
-            for field in self._fields
-            if field.path.edm_type == "Edm.Guid"
-            and field.path.members[1:] == ("Id",)
-            and {(field.path.members[0], name) for name in ("LogicalName", "Name")} <= members
-        ]
+    def _typed(self) -> dict[tuple[str, ...], Column[Any]]:
+        return {field.path.members: field.column for field in self._fields}
 
     @property
     def _key_types(self) -> dict[str, Any]:

@@ -225,3 +225,31 @@ async def test_pages_of_others_change_nothing(
         assert answer.status == status
         assert len(revisions(database_url)) == before
         assert (await api(place, "sets", **headers)).status == 200
+
+
+async def test_what_follows_writes_is_offered_as_a_declaration(database_url: str) -> None:
+    async with world(database_url) as place:
+        path = f"/{key_of(place)}"
+        await place.ask(path)
+        await place.merge(path, '{"Name":"One"}')
+        await place.idle()
+        query(
+            database_url,
+            """INSERT INTO syncpoint.revisions
+                (entity_set, entity_key, fetch_number, source, request_id, effective_at)
+            SELECT found.entity_set, format('guid%%L', found.id), 1, 'poll', '', effective_at + after
+            FROM syncpoint.revisions written, mirror."AccountSet", LATERAL (VALUES
+                ('CustomerAddressSet', "Address1_AddressId", interval '1 second'),
+                ('TaskSet', gen_random_uuid(), interval '1 second'),
+                ('LetterSet', gen_random_uuid(), interval '1 minute')) found (entity_set, id, after)
+            WHERE written.source = 'client write'""",
+        )
+        effects = {shown["changed_set"]: shown for shown in (await api(place, "effects")).json()["effects"]}
+        assert effects.keys() == {"CustomerAddressSet", "TaskSet"}
+        address = effects["CustomerAddressSet"]
+        assert (address["entity_set"], address["operation"]) == ("AccountSet", "MergeEntity")
+        assert (address["times"], address["named"], address["via"]) == (1, 1, ["Address1_AddressId"])
+        assert address["declaration"] == (
+            '[sets.AccountSet]\neffects = [{ set = "CustomerAddressSet", via = ["Address1_AddressId"] }]'
+        )
+        assert (effects["TaskSet"]["named"], effects["TaskSet"]["declaration"]) == (0, None)
