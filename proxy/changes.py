@@ -10,11 +10,13 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any
 
 from aiohttp import web
 
 from proxy.odata.verbose_json import restore_origins
+from proxy.reconcile.background import cancelled
 from proxy.reconcile.changes import ChangeLog, CursorRefused, Event, Feed
 from proxy.reconcile.ports import StoreUnavailable
 
@@ -49,8 +51,8 @@ class Pulse:
 
     async def stop(self, app: web.Application) -> None:
         """An `on_shutdown` signal: streams have no end of their own."""
-        for task in (*self.streams, *([self._looking] if self._looking else [])):
-            task.cancel()
+        with suppress(ConnectionError):
+            await cancelled([*self.streams, *([self._looking] if self._looking else [])])
 
     async def _look(self) -> None:
         """Look until nobody has waited for a while."""
