@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import os
 import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -95,8 +96,8 @@ def pin(core: int) -> None:
         os.sched_setaffinity(0, {core % (os.cpu_count() or 1)})
 
 
-def load(root: str, entity_set: str, database_url: str, profile: str | None) -> float:
-    """Seconds that one load takes, its process's start left out as far as it can be seen."""
+def load(root: str, entity_set: str, database_url: str, profile: str | None) -> tuple[float, float]:
+    """Seconds that one load takes, and of the processor that its process takes."""
     settings = {
         "SYNCPOINT_UPSTREAM__SERVICE_ROOT": root,
         "SYNCPOINT_DATABASE_URL": database_url,
@@ -108,9 +109,11 @@ def load(root: str, entity_set: str, database_url: str, profile: str | None) -> 
         command = [sys.executable, "-m", "cProfile", "-o", profile, *command]
     if shutil.which("taskset"):
         command = ["taskset", "-c", "0", *command]
-    began = time.perf_counter()
+    began, used = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run(command, env={**os.environ, **settings}, check=True, stdout=subprocess.DEVNULL)
-    return time.perf_counter() - began
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu_s = after.ru_utime + after.ru_stime - used.ru_utime - used.ru_stime
+    return time.perf_counter() - began, cpu_s
 
 
 def measure(name: str, document: bytes, entity_set: str, rows: int, goal: int, profile: str | None) -> None:
@@ -128,14 +131,18 @@ def measure(name: str, document: bytes, entity_set: str, rows: int, goal: int, p
             while not port_file.exists():
                 time.sleep(0.01)
             root = f"http://127.0.0.1:{port_file.read_text()}{path}"
-            took = load(root, entity_set, postgres.url(), profile)
-            idle = load(root, entity_set, postgres.url(), None)  # finds it loaded: what is left is the start
+            took, cpu = load(root, entity_set, postgres.url(), profile)
+            # Finds the set loaded: what is left is the start of the process.
+            idle, idle_cpu = load(root, entity_set, postgres.url(), None)
         finally:
             postgres.stop()
             os.kill(child, 9)
             os.waitpid(child, 0)
-    rate = rows / (took - idle)
-    print(f"{name:<28}{rows:>7} rows of {size / rows:>6.0f} B {rate:>8.0f} rows/s   goal {goal}")
+    rate, cpu_ms = rows / (took - idle), (cpu - idle_cpu) / rows * 1000
+    print(
+        f"{name:<16}{rows:>7} rows of {size / rows:>6.0f} B {rate:>8.0f}/s (goal {goal}), "
+        f"{cpu_ms:.2f} ms of the loading core each"
+    )
     sys.stdout.flush()
 
 
