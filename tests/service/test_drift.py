@@ -66,8 +66,8 @@ async def test_an_unknown_property_brings_the_new_document_and_its_column(
     serve_document(place, grown(small_document()))
     await colour(place, path, "red")
     await place.ask(path, Cache_Control="no-cache")
-    await until(lambda: "new_Colour" in model_of(place).entity_sets["AccountSet"].entity_type.properties)
-    assert versions(database_url) == 2
+    await until(lambda: versions(database_url) == 2)
+    assert "new_Colour" in model_of(place).entity_sets["AccountSet"].entity_type.properties
     await colour(place, path, "green")
     answer = await place.ask(path)
     assert answer.json()["d"]["new_Colour"] == "green"

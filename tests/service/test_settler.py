@@ -59,7 +59,7 @@ async def test_an_unanswered_create_is_found_by_what_it_posted(place: World, dat
 async def test_a_create_that_never_arrived_is_refused_once_it_cannot_arrive(place: World, time: Time) -> None:
     await create(place, b'{"Name":"Lost"}', "reset_before")
     assert await settle(place) == [None]
-    time.passed = timedelta(seconds=299)
+    time.passed = timedelta(seconds=200)
     assert await settle(place) == [None]
     time.passed = timedelta(seconds=301)
     assert await settle(place) == ["refused"]
