@@ -29,7 +29,7 @@ from proxy.store import EmbeddedPostgres, PostgresStore
 
 PER_ENTITY = 20
 READS = 2000
-QUARTERS = 20
+QUARTERS = 8
 NAMES = [f"new_Property{number}" for number in range(200)]
 TYPES = {"AccountId": "Edm.Guid", "ModifiedOn": "Edm.DateTime", **dict.fromkeys(NAMES, "Edm.String")}
 ACCOUNT = EntityType(
@@ -37,21 +37,21 @@ ACCOUNT = EntityType(
 )
 ACCOUNTS = EntitySet("AccountSet", ACCOUNT)
 MODEL = Model("Context", {ACCOUNT.qualified_name: ACCOUNT}, {}, {"AccountSet": ACCOUNTS})
-BEGIN = datetime(2021, 1, 1, tzinfo=UTC)
+BEGIN = datetime(2024, 1, 1, tzinfo=UTC)
 
-# The history of every entity, its revisions spread over five years and as many partitions as that takes.
+# The history of every entity, its revisions spread over two years and as many partitions as that takes.
 FILL = """
 DO $$ BEGIN FOR q IN 0..%(quarters)s - 1 LOOP
     EXECUTE format(
         'CREATE TABLE syncpoint.%%I PARTITION OF syncpoint.revisions FOR VALUES FROM (%%L) TO (%%L)',
-        'old_' || q, timestamptz '2021-01-01Z' + q * interval '3 months',
-        timestamptz '2021-01-01Z' + (q + 1) * interval '3 months');
+        'old_' || q, timestamptz '2024-01-01Z' + q * interval '3 months',
+        timestamptz '2024-01-01Z' + (q + 1) * interval '3 months');
 END LOOP; END $$;
 INSERT INTO syncpoint.revisions (entity_set, entity_key, fetch_number, recorded_at, effective_at, source,
     request_id, document, gap)
 SELECT entity_set, entity_key, 0, at, at, 'poll', '', document, true
 FROM syncpoint.revisions, generate_series(1, %(each)s) number,
-    LATERAL (SELECT timestamptz '2021-01-01Z' + (number - random()) * interval '91 days' AS at) moment
+    LATERAL (SELECT timestamptz '2024-01-01Z' + (number - random()) * interval '36 days' AS at) moment
 WHERE fetch_number > 0;
 """
 
@@ -89,10 +89,10 @@ async def compare(url: str, revisions: int) -> None:
         return await store.get(ACCOUNTS, [key])
 
     async def as_of(key: EntityKey) -> object:
-        return await store.as_of(ACCOUNTS, key, BEGIN + timedelta(days=random.uniform(100, 1700)))
+        return await store.as_of(ACCOUNTS, key, BEGIN + timedelta(days=random.uniform(60, 680)))
 
     async def all_as_of(_: EntityKey) -> object:
-        return await store.all_as_of(ACCOUNTS, BEGIN + timedelta(days=random.uniform(100, 1700)))
+        return await store.all_as_of(ACCOUNTS, BEGIN + timedelta(days=random.uniform(60, 680)))
 
     await timed(keys, plain)
     base = statistics.median(await timed(keys, plain))

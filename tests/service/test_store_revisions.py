@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -257,3 +258,16 @@ async def test_what_a_wrong_clock_dated_moves_into_its_quarter(
     await store.drop_revisions({}, 0)
     assert latest in partitions(database_url)
     assert len(await history(store)) == 1
+
+
+async def test_processes_keep_the_history_one_after_another(store: PostgresStore, database_url: str) -> None:
+    await put(store, shown(1, 1, 1, Name="d1"))
+    latest = [name for name in partitions(database_url) if name[-2] == "q"][-1]
+    query(database_url, f"DROP TABLE syncpoint.{latest}")
+    backdate(database_url, ("revisions_2020q1", "2020-01-01+00", "d1"))
+    others = [PostgresStore(database_url) for _ in range(4)]
+    dropped = await asyncio.gather(*(other.drop_revisions({}, 30) for other in others))
+    assert sorted(dropped) == [[], [], [], ["revisions_2020q1"]]
+    assert latest in partitions(database_url)
+    for other in others:
+        await other.close()

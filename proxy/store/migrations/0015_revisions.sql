@@ -91,6 +91,7 @@ DECLARE
     ending timestamptz;
     name text;
 BEGIN
+    PERFORM pg_advisory_xact_lock(x'50415254'::integer);  -- one process after another
     FOR quarter IN 0..1 LOOP
         beginning := (first + quarter * interval '3 months') AT TIME ZONE 'UTC';
         ending := (first + (quarter + 1) * interval '3 months') AT TIME ZONE 'UTC';
@@ -169,6 +170,7 @@ DECLARE
     remain boolean;
     newest xid8;
 BEGIN
+    PERFORM pg_advisory_xact_lock(x'50415254'::integer);
     FOR part IN
         SELECT name, (to_date(substr(name, 11, 4), 'YYYY') + substr(name, 16, 1)::integer * interval '3 months')
             AT TIME ZONE 'UTC' AS ending
