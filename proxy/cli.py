@@ -8,9 +8,10 @@ runs: `--help` does not wait for the whole program.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 
@@ -18,6 +19,9 @@ import proxy
 from proxy.settings import Address, Settings, SettingsError
 
 FAILED, CONFIGURATION, STORE_UNREACHABLE, UPSTREAM_UNREACHABLE = 1, 3, 4, 5
+
+
+T = TypeVar("T")
 
 
 class _AddressType(click.ParamType[Address]):
@@ -75,8 +79,7 @@ def serve(
         if dump_config:
             click.echo(settings.to_toml(), nl=False)
             return
-        if not settings.upstream.service_root:
-            raise SettingsError(["upstream.service_root: not set; give --upstream or name it in a file"])
+        _require_upstream(settings)
         _run_proxy(settings)
 
 
@@ -108,12 +111,135 @@ def sandbox(
 
 @main.command()
 @CONFIG
+@click.argument("sets", nargs=-1, metavar="[SET]...")
+@click.option("--all", "every", is_flag=True, help="Every entity set whose mode is not forward.")
+@click.option("--again", is_flag=True, help="Also sets that were loaded before.")
+def backfill(config: Path | None, sets: tuple[str, ...], every: bool, again: bool) -> None:
+    """Load whole entity sets into the mirror; begun again, it goes on where it was."""
+    if every == bool(sets):
+        raise click.UsageError("name entity sets, or give --all")
+    import uvloop
+    from rich.console import Console
+
+    from proxy.app import backfill
+    from proxy.display import shown_loads
+    from proxy.events import configure_logging
+
+    with _exit_codes():
+        settings = Settings.load(config)
+        _require_upstream(settings)
+        configure_logging(settings.log.level, settings.log.format)
+        with shown_loads(Console()) as show:
+            is_done = uvloop.run(backfill(settings, sets, show, again=again))
+    sys.exit(0 if is_done else FAILED)
+
+
+@main.group(invoke_without_command=True)
+@CONFIG
+@click.pass_context
+def conflicts(context: click.Context, config: Path | None) -> None:
+    """Entities of which the mirror holds a newer state than upstream shows."""
+    context.obj = config
+    if context.invoked_subcommand is None:
+        context.invoke(list_conflicts)
+
+
+@conflicts.command("list")
+@click.option("--set", "entity_set", metavar="SET", help="Of this entity set only.")
+@click.pass_obj
+def list_conflicts(config: Path | None, entity_set: str | None = None) -> None:
+    """List open conflicts, oldest first: number, entity, both times of modification, when it was found."""
+    from proxy.operating import list_conflicts
+
+    with _exit_codes():
+        for found in _run(lambda settings: list_conflicts(settings, entity_set), config):
+            click.echo(
+                f"{found.id}\t{found.entity_set}({found.key})\tmirror {found.held.modified_on}"
+                f"\tupstream {found.seen.modified_on}\tfound {found.found_at:%Y-%m-%d %H:%M:%S}"
+            )
+
+
+@conflicts.command()
+@click.argument("numbers", nargs=-1, type=int, metavar="[NUMBER]...")
+@click.option("--set", "entity_set", metavar="SET", help="All open conflicts of this entity set.")
+@click.option("--winner", type=click.Choice(["upstream", "mirror"]), required=True, help="Whose state holds.")
+@click.pass_obj
+def resolve(config: Path | None, numbers: tuple[int, ...], entity_set: str | None, winner: str) -> None:
+    """End conflicts: take in upstream's state, or send the mirror's as an ordinary MERGE."""
+    if bool(numbers) == bool(entity_set):
+        raise click.UsageError("name conflicts by their numbers, or give --set")
+    from proxy.operating import resolve
+    from proxy.reconcile.operator import Written
+
+    def report(number: int, result: Written | str) -> None:
+        problem = result if isinstance(result, str) else result.error
+        sent = "" if isinstance(result, str) else ", ".join(result.changed)
+        click.echo(f"{number}\t{problem or 'resolved'}\t{sent}".rstrip())
+
+    with _exit_codes():
+        is_done = _run(lambda settings: resolve(settings, numbers, entity_set, winner, report), config)
+    sys.exit(0 if is_done else FAILED)
+
+
+@main.command()
+@CONFIG
+def intents(config: Path | None) -> None:
+    """List writes that are under way, or whose outcome could not be determined."""
+    from proxy.operating import list_intents
+
+    with _exit_codes():
+        for found in _run(list_intents, config):
+            outcome = "open" if found.closed_at is None else "undetermined"
+            entity = f"{found.entity_set}({found.key or ''})"
+            opened = f"{found.opened_at:%Y-%m-%d %H:%M:%S}"
+            click.echo(f"{found.id}\t{outcome}\t{found.method}\t{entity}\t{opened}\t{found.request_id}")
+
+
+@main.command()
+@CONFIG
+@click.argument("sets", nargs=-1, metavar="[SET]...")
+@click.option("--sample", type=click.IntRange(min=0), metavar="N", help="Compare N contents, not all.")
+@click.option("--repair", is_flag=True, help="Take in what upstream shows where the mirror differs.")
+def verify(config: Path | None, sets: tuple[str, ...], sample: int | None, repair: bool) -> None:
+    """Compare the mirror with upstream: counts, keys, stamps and contents. 1 where it drifts."""
+    from proxy.display import verified_lines
+    from proxy.operating import verify
+    from proxy.reconcile.verifier import Verified
+
+    def report(found: Verified) -> None:
+        for line in verified_lines(found):
+            click.echo(line)
+
+    with _exit_codes():
+        is_sound = _run(lambda settings: verify(settings, sets, report, sample=sample, repair=repair), config)
+    sys.exit(0 if is_sound else FAILED)
+
+
+@main.command()
+@CONFIG
 def demo(config: Path | None) -> None:
     """Run a sandbox, an embedded Postgres and the proxy between them, all new, until interrupted."""
     from proxy.demo import run_demo
 
     with _exit_codes():
         run_demo(config)
+
+
+def _run(work: Callable[[Settings], Coroutine[Any, Any, T]], config: Path | None) -> T:
+    """What `work` makes of the settings."""
+    import uvloop
+
+    from proxy.events import configure_logging
+
+    settings = Settings.load(config)
+    _require_upstream(settings)
+    configure_logging(settings.log.level, settings.log.format)
+    return uvloop.run(work(settings))
+
+
+def _require_upstream(settings: Settings) -> None:
+    if not settings.upstream.service_root:
+        raise SettingsError(["upstream.service_root: not set; give --upstream or name it in a file"])
 
 
 def _run_proxy(settings: Settings) -> None:

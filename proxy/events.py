@@ -32,6 +32,8 @@ OBSERVED: Mapping[type[seen.Observation], Level] = {
     seen.ConflictFound: "warning",
     seen.ContentChangedUnderStamp: "warning",
     seen.SetForwarded: "error",
+    seen.RevisionsDropped: "info",
+    seen.OperatorActed: "info",
     seen.StoreFailed: "warning",
     seen.UpstreamFailed: "warning",
     seen.IntentOpened: "debug",
@@ -40,6 +42,14 @@ OBSERVED: Mapping[type[seen.Observation], Level] = {
     seen.AtomProven: "debug",
     seen.MetadataLoaded: "info",
     seen.MetadataUnusable: "error",
+    seen.MetadataChanged: "warning",
+    seen.EntityUnreadable: "warning",
+    seen.LeaseNotKept: "warning",
+    seen.SetNotFollowed: "warning",
+    seen.SetPolled: "debug",
+    seen.UpstreamClockWentBack: "warning",
+    seen.SetSwept: "info",
+    seen.SweepStopped: "error",
     seen.TaskFailed: "error",
 }
 
@@ -142,8 +152,16 @@ class Events:
                 metrics.outcomes_unknown.inc()
             case seen.TaskFailed():
                 metrics.unexpected_errors.inc()
-            case seen.AtomProven() | seen.MetadataLoaded() | seen.MetadataUnusable():
-                pass
+            case seen.EntityUnreadable(entity_set):
+                metrics.entities_unreadable.labels(entity_set).inc()
+            case seen.SetPolled(entity_set):
+                metrics.polls.labels(entity_set).inc()
+            case seen.SetSwept(entity_set, _, deleted):
+                metrics.entities_swept.labels(entity_set).inc(deleted)
+            case seen.SweepStopped(entity_set):
+                metrics.sweeps_stopped.labels(entity_set).inc()
+            case _:
+                pass  # told, and of no use as a number
 
 
 def event_name(observation: type[seen.Observation]) -> str:

@@ -20,12 +20,14 @@ from proxy.reconcile.batch_writer import BatchWriter
 from proxy.reconcile.errors import NotInMirror
 from proxy.reconcile.exchange import Answer, Ask, CacheStatus, FromMirror, MirrorAsk, Relayed
 from proxy.reconcile.freshness import allowed_age
+from proxy.reconcile.messages import Messages
 from proxy.reconcile.metadata import Metadata
 from proxy.reconcile.mirror_reader import MirrorReader
 from proxy.reconcile.ports import Caller, Directives, Request
 from proxy.reconcile.reader import Reader
 from proxy.reconcile.writer import Writer
 from proxy.responses import Responses
+from proxy.soap import is_message, pass_message
 from proxy.uploads import Upload
 from proxy.upstream.client import UpstreamClient
 from proxy.upstream.headers import request_headers
@@ -47,6 +49,7 @@ class Handler:
         metadata: Metadata,
         upstream: UpstreamClient,
         responses: Responses,
+        messages: Messages,
         *,
         root_path: str,
         upstream_origin: str,
@@ -60,6 +63,7 @@ class Handler:
         self._metadata = metadata
         self._upstream = upstream
         self._responses = responses
+        self._messages = messages
         self._root_path = root_path
         self._upstream_origin = upstream_origin
         self._public_origin = public_origin
@@ -80,6 +84,16 @@ class Handler:
                 caller = _caller(request, headers)
                 answer: Answer = await self._from_mirror_alone(target, headers, directives, caller, origin)
                 return await self._responses.respond(request, answer, origin)
+        if isinstance(operation, Opaque) and is_message(request.method, target):
+            return await pass_message(
+                request,
+                self._upstream,
+                self._messages,
+                model,
+                request_id=request[REQUEST_ID],
+                client_origin=origin,
+                body_limit=self._body_limit_bytes,
+            )
         if isinstance(operation, Opaque) or _is_streamed(operation, request.method, target):
             return await pass_through(
                 request, self._upstream, client_origin=origin, body_limit=self._body_limit_bytes

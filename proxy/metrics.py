@@ -51,6 +51,14 @@ class Metrics:
         self.intents_opened = self._counter("intents_opened", "Writes marked before sending.")
         self.intents_settled = self._counter("intents_settled", "Writes whose end is known.", "outcome")
         self.outcomes_unknown = self._counter("outcomes_unknown", "Writes sent and not answered.")
+        self.entities_unreadable = self._counter(
+            "entities_unreadable", "Entities that did not fit the metadata document.", "entity_set"
+        )
+        self.polls = self._counter("polls", "Times that a set's changes were looked for.", "entity_set")
+        self.entities_swept = self._counter("entities_swept", "Deletes that sweeps found.", "entity_set")
+        self.sweeps_stopped = self._counter(
+            "sweeps_stopped", "Sweeps that wait for the operator.", "entity_set"
+        )
         self.unexpected_errors = self._counter("unexpected_errors", "Errors that nobody expected.")
         self.open_intents = Gauge(
             "syncpoint_open_intents",

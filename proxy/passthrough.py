@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import socket
 import struct
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from aiohttp import HttpVersion11, web
@@ -77,15 +78,20 @@ async def drop_added_headers(request: web.BaseRequest, response: web.StreamRespo
 
 
 async def pass_through(
-    request: web.Request, upstream: UpstreamClient, *, client_origin: str, body_limit: int | None = None
+    request: web.Request,
+    upstream: UpstreamClient,
+    *,
+    client_origin: str,
+    body_limit: int | None = None,
+    through: Callable[[AsyncIterator[bytes]], AsyncIterator[bytes]] | None = None,
 ) -> web.StreamResponse:
     """Forward a request and stream upstream's answer down.
 
     `client_origin`: scheme, host and port that the client used; takes the place of upstream's in headers.
-    `body_limit`: bytes that the request's body may have. The returned response is sent already; where
-    upstream broke off, or the client left, its connection is closed. Raises UpstreamFailure while
-    nothing has been answered; HTTPRequestEntityTooLarge over the limit, HTTPBadRequest or
-    HTTPRequestTimeout for a body that does not come whole (upstream then gets a request it can see is cut,
+    `body_limit`: bytes that the request's body may have. `through`: watches the body go up. The returned
+    response is sent already; where upstream broke off, or the client left, its connection is closed. Raises
+    UpstreamFailure while nothing has been answered; HTTPRequestEntityTooLarge over the limit, HTTPBadRequest
+    or HTTPRequestTimeout for a body that does not come whole (upstream then gets a request it can see is cut,
     or none), HTTPNotImplemented for CONNECT, which asks for a tunnel.
     """
     target = upstream_target(request)
@@ -94,6 +100,8 @@ async def pass_through(
     response = None
     try:
         body = upload.pieces() if upload else None
+        if body is not None and through is not None:
+            body = through(body)
         async with await upstream.stream(request.method, target, headers, body) as reply:
             response = _response(reply, upstream.origin, client_origin)
             await _relay(reply, response, request)

@@ -28,11 +28,21 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainSerializer,
+    SecretStr,
     ValidationError,
     model_validator,
 )
 
-from proxy.reconcile.policy import Effect, Mode, OnConflict, Policies, Policy, SyncRules
+from proxy.reconcile.policy import (
+    Effect,
+    Mode,
+    OnConflict,
+    Policies,
+    Policy,
+    PollRules,
+    SweepRules,
+    SyncRules,
+)
 
 ENVIRONMENT_PREFIX = "SYNCPOINT_"
 MASK = "***"
@@ -84,6 +94,14 @@ def _from_json(value: object) -> object:
         raise ValueError('must be a list; in the environment as JSON, as in ["A", "B"]') from None
 
 
+def _fields_from_json(value: object) -> object:
+    """Header fields reach us as text when they come from the environment, which must not be shown."""
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except ValueError:
+        raise ValueError('must be a table; in the environment as JSON, as in {"Name": "value"}') from None
+
+
 def _http_url(value: str) -> str:
     """Without a trailing slash; an empty text stays empty."""
     parts = urlsplit(value)
@@ -122,6 +140,9 @@ Names = Annotated[tuple[str, ...], BeforeValidator(_from_json)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Timeout = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
+Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1)]
+SecretHeader = Annotated[SecretStr, PlainSerializer(lambda _: MASK, return_type=str)]
 PropertyName = Annotated[str, Field(min_length=1)]
 
 
@@ -148,6 +169,12 @@ class AuthSettings(_Table):
     mode: Annotated[Literal["service"], BeforeValidator(_available_auth_mode)] = "service"
 
 
+class ServiceSettings(_Table):
+    """The proxy's own identity upstream, for what it asks with no client behind it."""
+
+    headers: Annotated[Mapping[str, SecretHeader], BeforeValidator(_fields_from_json)] = {}
+
+
 class StampSettings(_Table):
     """The properties that say when an entity last changed."""
 
@@ -166,6 +193,7 @@ class UpstreamSettings(_Table):
     write_limit_s: Seconds = 300.0
     deleted_code: Annotated[str, Field(min_length=1)] = "-2147220969"
     auth: AuthSettings = AuthSettings()
+    service: ServiceSettings = ServiceSettings()
     stamp: StampSettings = StampSettings()
 
 
@@ -173,9 +201,25 @@ class SyncSettings(_Table):
     """What holds for all entity sets; see `proxy.reconcile.policy.SyncRules`."""
 
     settle_s: Seconds = 5.0
-    audit_share: Annotated[float, Field(ge=0, le=1)] = 0.01
+    audit_share: Share = 0.01
     lie_limit: Count = 5
     conflict_trip: Count = 20
+
+
+class BackgroundSettings(_Table):
+    """What the proxy does without being asked, and how much of upstream it may use for it."""
+
+    enabled: bool = True
+    requests_in_flight: Count = 4
+    requests_per_s: Rate = 20.0
+    backfill_sets_at_once: Count = 3
+    poll_every_s: Timeout = 30.0
+    poll_overlap_s: Seconds = 300.0
+    look_back_s: Timeout = 86400.0
+    sweep_every_s: Timeout = 86400.0
+    sweep_pages_per_s: Rate = 1.0
+    sweep_missing_share: Share = 0.05
+    metadata_every_s: Timeout = 3600.0
 
 
 class LimitSettings(_Table):
@@ -200,6 +244,9 @@ class DefaultPolicySettings(_Table):
     mode: Mode = Mode.CHECKED
     stale_if_error_s: Seconds = 0.0
     on_conflict: OnConflict = OnConflict.ERROR
+    max_age_s: Seconds = 60.0
+    deletes_may_lag: bool = False
+    keep_revisions_days: Annotated[int, Field(ge=0)] = 0
 
 
 class EffectSettings(_Table):
@@ -215,6 +262,9 @@ class SetPolicySettings(_Table):
     mode: Mode | None = None
     stale_if_error_s: Seconds | None = None
     on_conflict: OnConflict | None = None
+    max_age_s: Seconds | None = None
+    deletes_may_lag: bool | None = None
+    keep_revisions_days: Annotated[int, Field(ge=0)] | None = None
     volatile: Names = ()
     title: str = ""
     effects: Annotated[tuple[EffectSettings, ...], BeforeValidator(_from_json)] = ()
@@ -231,6 +281,7 @@ class Settings(_Table):
     log: LogSettings = LogSettings()
     upstream: UpstreamSettings = UpstreamSettings()
     sync: SyncSettings = SyncSettings()
+    background: BackgroundSettings = BackgroundSettings()
     limits: LimitSettings = LimitSettings()
     database: DatabaseSettings = DatabaseSettings()
     defaults: DefaultPolicySettings = DefaultPolicySettings()
@@ -289,6 +340,24 @@ class Settings(_Table):
             version_property=self.upstream.stamp.version,
         )
 
+    def poll_rules(self) -> PollRules:
+        """How changes are followed."""
+        own = self.background
+        return PollRules(own.poll_every_s, own.poll_overlap_s, own.look_back_s)
+
+    def sweep_rules(self) -> SweepRules:
+        """How deletes are looked for."""
+        own = self.background
+        return SweepRules(own.sweep_every_s, own.sweep_pages_per_s, own.sweep_missing_share)
+
+    def service_headers(self) -> Mapping[str, str] | None:
+        """What background work sends to say who it is; None: it has no identity, and does not start.
+
+        Where the clients' own credentials go upstream there is none but a stated one (rule 8).
+        """
+        stated = {name: value.get_secret_value() for name, value in self.upstream.service.headers.items()}
+        return stated if stated or self.upstream.auth.mode == "service" else None
+
     def to_toml(self) -> str:
         """The settings in force as a file that `load` reads, passwords masked."""
         shown = self.model_dump(mode="json", exclude_none=True)
@@ -302,7 +371,7 @@ Location = tuple[int | str, ...]
 def _policy(default: Policy, own: SetPolicySettings) -> Policy:
     return replace(
         default,
-        **own.model_dump(include={"mode", "stale_if_error_s", "on_conflict"}, exclude_none=True),
+        **own.model_dump(include=set(DefaultPolicySettings.model_fields), exclude_none=True),
         volatile=frozenset(own.volatile),
         title=own.title or None,
         effects=tuple(Effect(effect.set, effect.via) for effect in own.effects),

@@ -1,7 +1,7 @@
 """The driver of batches (rules 4 to 6): forwarded whole, under one intent for all that they write.
 
 What upstream says was applied enters the mirror in one transaction. Where its answer leaves one write
-uncertain, the whole intent stays open, and the sweeper reads everything back.
+uncertain, the whole intent stays open, and the settler reads everything back.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from hashlib import blake2b
 
 from proxy.odata.edm import EntityKey, EntitySet, Model
 from proxy.odata.errors import ODataError
@@ -179,7 +180,7 @@ class BatchWriter:
             touched=touched,
             body=ask.request.body,
             content_type=ask.request.headers.get("Content-Type", ""),
-            before=None,
+            before=_digest_of([one for _, step in batch.writes if (one := step.written)], before),
             provenance=ask.provenance(Source.CLIENT_WRITE),
             opened_at=self._now(),
         )
@@ -294,6 +295,14 @@ class BatchWriter:
             if not shows(changes, after[at].values):
                 found.append(Touched(one.entity_set, one.key))
         return found
+
+
+def _digest_of(written: Iterable[Touched], before: Mapping[Entity, Fetched]) -> bytes | None:
+    """Of their states; None where there is none, or one of them was not seen."""
+    states = [before.get((entity.entity_set.name, entity.key)) for entity in written]
+    if not states or None in states:
+        return None
+    return blake2b(b"".join(state.digest for state in states if state), digest_size=16).digest()
 
 
 def _by_set(entities: Iterable[Touched | None]) -> list[tuple[EntitySet, list[EntityKey]]]:

@@ -45,10 +45,11 @@ async def look_for(
     if seen is None:
         return None
     number, shown, is_complete = seen
+    since, until = _window(intent, mirror)
+    # Rivals first: one that ends in between is then seen twice, as a rival and by what it made, not never.
+    others = await mirror.store.unsettled_creates(entity_set, since - (until - since), until)
     claimed = await mirror.store.claimed(entity_set, [state.key for state in shown], intent.fetch_number)
     found = [state for state in shown if state.key not in claimed]
-    since, until = _window(intent, mirror)
-    others = await mirror.store.unsettled_creates(entity_set, since - (until - since), until)
     rivals = [_posted(other, entity_set, model, mirror) for other in others if other.id != intent.id]
     return Creations(posted, found, rivals, is_complete, number)
 

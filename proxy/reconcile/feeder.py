@@ -8,7 +8,7 @@ upstream writes Atom: from the day our rendering equals it byte for byte, it is 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from proxy.odata import atom
 from proxy.odata.edm import EntityKey, EntitySet, Model
@@ -20,6 +20,7 @@ from proxy.odata.verbose_json import entity_uri, restore_origins
 from proxy.reconcile.background import Background
 from proxy.reconcile.exchange import Ask
 from proxy.reconcile.freshness import is_servable
+from proxy.reconcile.history import ShadowLog
 from proxy.reconcile.mirror import KEYS_PER_REQUEST, Mirror, read_json
 from proxy.reconcile.observations import AtomProven, Observe, StoreFailed, UpstreamFailed
 from proxy.reconcile.policy import Mode
@@ -30,6 +31,7 @@ from proxy.reconcile.ports import (
     StoreUnavailable,
     UpstreamFailure,
 )
+from proxy.reconcile.shadow import shadowed
 
 _AT_ONCE = 2  # refreshing gives way to clients
 _LESSONS = 50  # attempts per set to learn how upstream writes Atom
@@ -38,7 +40,14 @@ _LESSONS = 50  # attempts per set to learn how upstream writes Atom
 class Feeder:
     """Feeds the mirror beside the requests."""
 
-    def __init__(self, mirror: Mirror, background: Background, observe: Observe) -> None:
+    def __init__(
+        self,
+        mirror: Mirror,
+        background: Background,
+        observe: Observe,
+        shadow_log: ShadowLog | None = None,
+    ) -> None:
+        self._shadow_log = shadow_log
         self._mirror = mirror
         self._background = background
         self._observe = observe
@@ -92,12 +101,14 @@ class Feeder:
             fetched = self._mirror.read_entities(reply, entity_set, model, number)
             keys = [state.key for state in fetched]
             held = await self._mirror.store.get(entity_set, keys)
+            await self._shadow(operation, reply, held, ask)
             await self._mirror.absorb(entity_set, fetched, ask.provenance(Source.UPSTREAM_REFRESH))
         elif self._mirror.sets.policy(entity_set).mode is Mode.FORWARD:
             return
         else:
             keys = self._keys_shown(reply, entity_set, model)
             held = await self._mirror.store.get(entity_set, keys)
+            await self._shadow(operation, reply, held, ask)
             lacking = [key for key in keys if key in moved or not _is_good(held.get(key))]
             await self._refresh(entity_set, lacking, ask, model)
         if isinstance(operation, ReadCollection):
@@ -107,6 +118,18 @@ class Feeder:
         if ask.format == "atom" and is_whole:
             form = "feed" if isinstance(operation, ReadCollection) else "entry"
             await self._learn(form, reply, entity_set, keys, model)
+
+    async def _shadow(
+        self,
+        operation: ReadEntity | ReadCollection,
+        reply: Reply,
+        held: Mapping[EntityKey, Stored],
+        ask: Ask,
+    ) -> None:
+        """In shadow mode, note what the mirror would have shown."""
+        if self._shadow_log and self._mirror.sets.policy(operation.entity_set).mode is Mode.SHADOW:
+            found = shadowed(operation, reply, held, self._mirror)
+            await self._shadow_log.note_shadow(found, ask.request_id)
 
     def _keys_shown(self, reply: Reply, entity_set: EntitySet, model: Model) -> list[EntityKey]:
         """The keys of the entities in a reply of either format. Raises ODataError."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from proxy.reconcile.ports import Directives, Fetched, Stored
+from proxy.reconcile.progress import Following
 from proxy.reconcile.stamp import Comparison, Stamp, compare
 
 
@@ -59,17 +60,33 @@ def age_of(held: Stored, confirmed_at: datetime | None, now: datetime) -> float:
     return max(0.0, (now - since).total_seconds())
 
 
-def allowed_age(directives: Directives) -> float:
+def followed_at(held: Stored, following: Following | None, *, deletes_may_lag: bool) -> datetime | None:
+    """When the background last saw the row to be as held; None where it cannot tell.
+
+    A poll sees what moves ModifiedOn, and says so only of rows that were fetched since it began to follow,
+    and whose ModifiedOn is evidence (rule 3). That nothing was deleted only a sweep can say.
+    """
+    if following is None or held.stamp.modified_on is None or not held.settled:
+        return None
+    if held.fetched_at < following.since:
+        return None
+    if deletes_may_lag:
+        return following.polled_at
+    return None if following.swept_at is None else min(following.polled_at, following.swept_at)
+
+
+def allowed_age(directives: Directives, lifetime_s: float = 0.0) -> float:
     """Seconds by which an answer may lag behind upstream, as the request says (RFC 9111, 5.2.1).
 
-    The mirror's own freshness lifetime is zero, so `max-stale` counts from the moment of the last look.
+    lifetime_s: what the set's policy allows a request that says nothing; 0 where reads are checked, so that
+    `max-stale` counts from the moment of the last look.
     """
     if directives.no_cache:
         return 0.0
     if directives.only_if_cached:
         ceiling = math.inf if directives.max_age is None else float(directives.max_age)
     else:
-        ceiling = 0.0 if directives.max_age is None else float(directives.max_age)
+        ceiling = lifetime_s if directives.max_age is None else float(directives.max_age)
     return ceiling + (directives.max_stale or 0.0)
 
 

@@ -5,7 +5,8 @@ Shared by every driver. Nothing else in this package stores an entity, but the w
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +21,7 @@ from proxy.reconcile.observations import (
     ConflictFound,
     ContentChangedUnderStamp,
     EntitiesStored,
+    EntityUnreadable,
     Observe,
 )
 from proxy.reconcile.policy import OnConflict, SyncRules
@@ -55,11 +57,31 @@ class Look:
     fetched: Fetched | None
 
 
+@dataclass(frozen=True, slots=True)
+class Page:
+    """The whole entities of a reply that could be read; `next_link` as upstream wrote it."""
+
+    fetched: Sequence[Fetched]
+    next_link: str | None
+
+    @property
+    def keys(self) -> Sequence[EntityKey]:
+        return [state.key for state in self.fetched]
+
+
 class Mirror:
-    """Reads upstream's replies into `Fetched`, and lets those into the store."""
+    """Reads upstream's replies into `Fetched`, and lets those into the store. `suspect_drift` is called where
+    an entity shows other properties than the metadata document declares."""
 
     def __init__(
-        self, store: Store, upstream: Upstream, sets: Sets, rules: SyncRules, root_path: str, observe: Observe
+        self,
+        store: Store,
+        upstream: Upstream,
+        sets: Sets,
+        rules: SyncRules,
+        root_path: str,
+        observe: Observe,
+        suspect_drift: Callable[[], None] = lambda: None,
     ) -> None:
         self.store = store
         self.sets = sets
@@ -67,6 +89,7 @@ class Mirror:
         self._upstream = upstream
         self.root_path = root_path
         self._observe = observe
+        self._suspect_drift = suspect_drift
 
     def stamp_names(self, entity_set: EntitySet) -> tuple[str, ...]:
         """What a check selects: the stamp's properties that the type declares, and the key.
@@ -121,6 +144,21 @@ class Mirror:
             for (start, end), raw in zip(sliced.spans, sliced.values, strict=True)
         ]
 
+    def read_page(self, reply: Reply, entity_set: EntitySet, model: Model, fetch_number: int) -> Page:
+        """As `read_entities`, but an entity that cannot be read is told and left out, not the whole page."""
+        text, sliced = read_json(reply)
+        if sliced.kind != "collection":
+            raise ODataError("The reply is no collection.")
+        fetched = []
+        for (start, end), raw in zip(sliced.spans, sliced.values, strict=True):
+            try:
+                fetched.append(self._fetched(text[start:end], raw, entity_set, model, reply, fetch_number))
+            except ODataError as error:
+                uri = verbose_json.entity_uri(raw) or ""
+                key = uri.rpartition("(")[2].rstrip(")")
+                self._observe(EntityUnreadable(entity_set.name, key, error.message))
+        return Page(fetched, next_link(text, sliced))
+
     def _fetched(
         self,
         text: str,
@@ -132,6 +170,8 @@ class Mirror:
     ) -> Fetched:
         entity_type = entity_set.entity_type
         missing = entity_type.properties.keys() - raw.keys()
+        if missing or len(raw) > len(entity_type.properties) + len(entity_type.navigation_properties) + 1:
+            self._suspect_drift()  # one more is `__metadata`
         if missing:
             raise ODataError(f"The entity does not show its property '{min(missing)}'.")
         values = verbose_json.parse_entity(raw, entity_type, model)
@@ -261,6 +301,11 @@ class Mirror:
         await self.sets.learn(entity_set, lies=lies)
         if lies > self.rules.lie_limit:
             await self.sets.forward_from_now_on(entity_set, "content changed under an unmoved stamp")
+
+
+def next_link(text: str, sliced: verbose_json.Sliced) -> str | None:
+    """The link to the next page; None on the last one."""
+    return None if sliced.next_span is None else str(json.loads(text[slice(*sliced.next_span)]))
 
 
 def read_json(reply: Reply) -> tuple[str, verbose_json.Sliced]:

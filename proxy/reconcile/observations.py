@@ -45,6 +45,25 @@ class SetForwarded:
 
 
 @dataclass(frozen=True, slots=True)
+class RevisionsDropped:
+    """Revisions older than their sets keep them were taken out of these partitions."""
+
+    partitions: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorActed:
+    """A person decided something: `action` on an entity, or on the set where `key` is empty."""
+
+    action: str
+    entity_set: str
+    key: str
+    user: str | None
+    client: str | None
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class StoreFailed:
     """Postgres was needed and not there; the request went on without it, or was refused."""
 
@@ -105,6 +124,74 @@ class MetadataUnusable:
 
 
 @dataclass(frozen=True, slots=True)
+class MetadataChanged:
+    """Upstream's metadata document is another one than before: so many properties came and went."""
+
+    added: int
+    removed: int
+
+
+@dataclass(frozen=True, slots=True)
+class EntityUnreadable:
+    """An entity in a page does not fit the metadata document: it is left out."""
+
+    entity_set: str
+    key: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseNotKept:
+    """A lease ran out while it was needed; the work goes on in whichever process has it next."""
+
+    lease: str
+
+
+@dataclass(frozen=True, slots=True)
+class SetNotFollowed:
+    """The set's changes cannot be followed in the background, so its reads are checked."""
+
+    entity_set: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SetPolled:
+    """So many stamps of the set were looked at, and so many entities fetched because theirs had moved."""
+
+    entity_set: str
+    seen: int
+    refreshed: int
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamClockWentBack:
+    """Upstream's clock shows less than it did: changes are looked for again from there."""
+
+    entity_set: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class SetSwept:
+    """A whole sweep: so many keys were compared, `deleted` were gone, `refreshed` were new or moved."""
+
+    entity_set: str
+    rows: int
+    deleted: int
+    refreshed: int
+
+
+@dataclass(frozen=True, slots=True)
+class SweepStopped:
+    """What a sweep found looks wrong. The operator is asked; the set's deletes wait."""
+
+    entity_set: str
+    kind: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
 class TaskFailed:
     """Background work ended with an error nobody expected."""
 
@@ -117,6 +204,8 @@ Observation = (
     | ConflictFound
     | ContentChangedUnderStamp
     | SetForwarded
+    | RevisionsDropped
+    | OperatorActed
     | StoreFailed
     | UpstreamFailed
     | IntentOpened
@@ -125,6 +214,14 @@ Observation = (
     | AtomProven
     | MetadataLoaded
     | MetadataUnusable
+    | MetadataChanged
+    | EntityUnreadable
+    | LeaseNotKept
+    | SetNotFollowed
+    | SetPolled
+    | UpstreamClockWentBack
+    | SetSwept
+    | SweepStopped
     | TaskFailed
 )
 Observe = Callable[[Observation], None]

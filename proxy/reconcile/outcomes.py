@@ -5,7 +5,6 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 
 from proxy.odata import atom, verbose_json
@@ -108,16 +107,15 @@ def decide_settlement(
     before: bytes | None,
     changes: Mapping[str, Any] | None,
     seen: Fetched | None,
-    age: timedelta,
-    limit: timedelta,
+    is_late: bool,
 ) -> Outcome | None:
     """What reading upstream back says of a write that was never answered; None: wait and look again.
 
     before: digest of the state before the write. changes: what it asked for, None where unreadable.
-    seen: the state read back, None for "does not exist". "Not seen" means refused only once `limit` has
-    passed since sending, since the write may still be on its way.
+    seen: the state read back, None for "does not exist". "Not seen" means refused only when it `is_late`,
+    since the write may still be on its way before. A write that asked for what was there already, or that
+    nobody can read, leaves nothing to see either way.
     """
-    is_late = age > limit
     if deletes:
         if seen is None:
             return Outcome.APPLIED
@@ -148,9 +146,7 @@ class Creations:
     number: int
 
 
-def decide_creation(
-    creations: Creations, age: timedelta, limit: timedelta
-) -> tuple[Outcome | None, Fetched | None]:
+def decide_creation(creations: Creations, *, is_late: bool) -> tuple[Outcome | None, Fetched | None]:
     """How a create ended that was never answered, and what it made. None: wait and look again."""
     posted = creations.posted or {}
     matches = [state for state in creations.found if shows(posted, state.values)]
@@ -160,7 +156,7 @@ def decide_creation(
         # Which of two equal creates made it, nobody can tell.
         if not any(rival is None or shows(rival, made.values) for rival in creations.rivals):
             return Outcome.APPLIED, made
-    if age <= limit:
+    if not is_late:
         return None, None
     # An entity that shows only some of what was posted may be what a plug-in made of it.
     is_refused = creations.is_complete and not creations.found

@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 
 
 class Mode(enum.Enum):
-    """How reads of a set are answered; `upstream` stays the authority in both."""
+    """How reads of a set are answered; `upstream` stays the authority in all of them."""
 
     FORWARD = "forward"  # never from the mirror
+    SHADOW = "shadow"  # as FORWARD, and what the mirror would have shown is compared
     CHECKED = "checked"  # from the mirror, after asking upstream for the stamps
+    BOUNDED = "bounded"  # from the mirror as the background keeps it, up to an age
 
 
 class OnConflict(enum.Enum):
@@ -38,7 +40,8 @@ class Policy:
 
     `stale_if_error_s`: seconds a stored entity may be shown while upstream fails. `volatile`: properties
     that change without meaning anything; left out of the content digest. `title`: the property that
-    Atom titles show, where declared.
+    Atom titles show, where declared. `max_age_s`: how old an answer of mode `bounded` may be;
+    `deletes_may_lag`: without regard to deletes.
     """
 
     mode: Mode = Mode.CHECKED
@@ -47,6 +50,9 @@ class Policy:
     volatile: frozenset[str] = frozenset()
     title: str | None = None
     effects: tuple[Effect, ...] = ()
+    keep_revisions_days: int = 0  # by the quarter they were recorded in; 0: for ever
+    max_age_s: float = 60.0
+    deletes_may_lag: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +75,27 @@ class SyncRules:
     modified_property: str = "ModifiedOn"
     version_property: str = "VersionNumber"
     deleted_code: str = "-2147220969"
+
+
+@dataclass(frozen=True, slots=True)
+class PollRules:
+    """How often a set is polled, how far back each time, and how often further: as far as that is long.
+
+    All in seconds.
+    """
+
+    every_s: float
+    overlap_s: float
+    look_back_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class SweepRules:
+    """How often a set is swept (seconds), how fast, and which share of it may be missing unquestioned."""
+
+    every_s: float
+    pages_per_s: float
+    missing_share: float
 
 
 @dataclass(frozen=True, slots=True)

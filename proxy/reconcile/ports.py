@@ -152,6 +152,10 @@ class Source(enum.Enum):
     CLIENT_WRITE = "client write"
     UPSTREAM_REFRESH = "upstream refresh"
     SETTLEMENT = "settlement"
+    POLL = "poll"
+    BACKFILL = "backfill"
+    SWEEP = "sweep"
+    COMPARISON = "comparison"
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +190,8 @@ class NewIntent:
 
     `target` is None for a create, whose key upstream makes, and for a batch, whose writes all stand in
     `touched`, with the entities that the write is known to change beside its target. `body` is what the
-    client posted, `before` the digest of the target's state seen just before (None: not known or none).
+    client posted, `before` the digest of the state seen just before, for a batch of all of them (None: not
+    every one is known, or there is none).
     """
 
     method: str
@@ -202,7 +207,11 @@ class NewIntent:
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """An open intent as the store holds it. `fetch_number` was drawn when it was opened."""
+    """An open intent as the store holds it. `fetch_number` was drawn when it was opened.
+
+    `holder`: the process that sends the write; `is_held`: its lease told, when the intent was
+    listed, that it is alive.
+    """
 
     id: int
     method: str
@@ -215,6 +224,8 @@ class Intent:
     provenance: Provenance
     opened_at: datetime
     fetch_number: int
+    holder: str = ""
+    is_held: bool = False
 
 
 @dataclass(frozen=True, slots=True)

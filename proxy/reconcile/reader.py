@@ -32,6 +32,7 @@ from proxy.reconcile.freshness import (
 )
 from proxy.reconcile.mirror import Mirror, read_json
 from proxy.reconcile.observations import Observe, StoreFailed
+from proxy.reconcile.policy import Mode
 from proxy.reconcile.ports import (
     Fetched,
     Reply,
@@ -146,8 +147,10 @@ class Reader:
         held = (await self._store.get(entity_set, [key])).get(key)
         if ask.directives.no_cache:
             return await self._fetch(operation, ask, shape, held, "request")
+        if held is not None and (followed := await self._sets.followed_at(entity_set, held)):
+            self._confirm(entity_set, held, followed)
         # Who shows credentials is always confirmed by upstream (rule 8).
-        allowed = 0.0 if ask.caller.credentials else allowed_age(ask.directives)
+        allowed = 0.0 if ask.caller.credentials else allowed_age(ask.directives, self._lifetime_s(entity_set))
         need = decide_entity_read(held, self._confirmed_at(entity_set, held), allowed, self._now())
         if isinstance(need, Serve) and held is not None:
             answer = self._from_held(held, shape, _AGED)
@@ -182,7 +185,7 @@ class Reader:
             return await self._forward(operation, ask, shape.model, "stale", "check-refused")
         if not in_sync(held, seen) or self._is_audited():
             return await self._fetch(operation, ask, shape, held, "stale")
-        self._confirmed[operation.entity_set.name, held.key] = (held.fetch_number, reply.sent_at)
+        self._confirm(operation.entity_set, held, reply.sent_at)
         text = None
         self._sets.follows_select = follows_select(raw, names)
         if shape.select is None or self._sets.follows_select:
@@ -253,6 +256,15 @@ class Reader:
 
     # Answers that may be older than the request
 
+    def _lifetime_s(self, entity_set: EntitySet) -> float:
+        policy = self._sets.policy(entity_set)
+        return policy.max_age_s if policy.mode is Mode.BOUNDED else 0.0
+
+    def _confirm(self, entity_set: EntitySet, held: Stored, at: datetime) -> None:
+        """Upstream showed at this moment that the row is as held."""
+        before = self._confirmed_at(entity_set, held)
+        self._confirmed[entity_set.name, held.key] = (held.fetch_number, max(at, before or at))
+
     def _confirmed_at(self, entity_set: EntitySet, held: Stored | None) -> datetime | None:
         """When this process last saw upstream confirm the row in the state held."""
         if held is None:
@@ -311,5 +323,5 @@ class Reader:
         if text is None:
             return await self._forward(operation, ask, shape.model, "bypass", "not-assembled")
         for key in keys:
-            self._confirmed[entity_set.name, key] = (held[key].fetch_number, reply.sent_at)
+            self._confirm(entity_set, held[key], reply.sent_at)
         return FromMirror(text.encode(), shape.content_type, reply, _CHECKED)

@@ -45,7 +45,7 @@ class Sender:
 
     @contextmanager
     def under_way(self, intent: Intent) -> Iterator[None]:
-        """While this lasts, the sweeper leaves the intent alone."""
+        """While this lasts, the settler leaves the intent alone."""
         self.in_flight.add(intent.id)
         try:
             yield
@@ -69,7 +69,7 @@ class Sender:
             raise
 
     def leave_open(self, intent: Intent) -> None:
-        """Say that the sweeper has to find out."""
+        """Say that the settler has to find out."""
         self._observe(OutcomeUnknownSeen(intent.id, intent.entity_set))
 
     async def settle(self, intent: Intent, settlement: Settlement) -> bool:

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime
 
 from cachetools import LRUCache, TTLCache
 
 from proxy.odata.edm import EntitySet
+from proxy.reconcile.freshness import followed_at
 from proxy.reconcile.observations import Observe, SetForwarded
 from proxy.reconcile.policy import Mode, Policies, Policy
-from proxy.reconcile.ports import SetState, Store
+from proxy.reconcile.ports import SetState, Stored
+from proxy.reconcile.progress import Following, LifecycleStore
 
 _STATE_LIFETIME_S = 10.0  # another process may have learned something
+_FOLLOWING_LIFETIME_S = 1.0  # what is older only makes an Age greater than it need be
 
 
 class Sets:
     """Policies and learned states by set; and how much of what is asked for the mirror holds."""
 
-    def __init__(self, store: Store, policies: Policies, observe: Observe) -> None:
+    def __init__(self, store: LifecycleStore, policies: Policies, observe: Observe) -> None:
         self._store = store
         self._policies = policies
         self._observe = observe
         self._states: TTLCache[str, SetState] = TTLCache(maxsize=10_000, ttl=_STATE_LIFETIME_S)
+        self._following: TTLCache[str, Following | None] = TTLCache(maxsize=10_000, ttl=_FOLLOWING_LIFETIME_S)
         self._coverage: dict[str, float] = {}
         # Whether upstream shows just what `$select` names, in its order; None until a check has shown it.
         self.follows_select: bool | None = None
@@ -39,9 +44,22 @@ class Sets:
 
     async def is_forwarded(self, entity_set: EntitySet) -> bool:
         """True where the set is never served from the mirror. Raises StoreUnavailable."""
-        if self.policy(entity_set).mode is Mode.FORWARD:
+        if self.policy(entity_set).mode in (Mode.FORWARD, Mode.SHADOW):
             return True
         return (await self.state(entity_set)).forward_reason is not None
+
+    async def followed_at(self, entity_set: EntitySet, held: Stored | None) -> datetime | None:
+        """When the background last saw the row to be as held, where the set's mode is `bounded`; else None.
+
+        Raises StoreUnavailable.
+        """
+        policy = self.policy(entity_set)
+        if held is None or policy.mode is not Mode.BOUNDED:
+            return None
+        if entity_set.name not in self._following:
+            self._following[entity_set.name] = await self._store.following(entity_set)
+        following = self._following.get(entity_set.name)
+        return followed_at(held, following, deletes_may_lag=policy.deletes_may_lag)
 
     async def title(self, entity_set: EntitySet) -> str | None:
         """The property that Atom titles show; None while it is not known. Raises StoreUnavailable."""

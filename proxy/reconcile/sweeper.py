@@ -1,212 +1,223 @@
-"""Ends the intents that their writer left open: a crash, an answer that never came (rule 6).
+"""Finds deletes: compares the keys of each followed set with upstream's list, page by page, at a set pace.
 
-Reads upstream back until the outcome is certain, or `write_limit_s` has passed since sending. Deletes
-of others are not looked for yet, nor what the creates in a batch made.
+Missing in a list proves nothing (rule 11): a missing key is asked for by its own URL, and only upstream's
+own word that it does not exist makes a tombstone. What looks wrong stops the sweep and asks the operator.
+Stamps are listed along with the keys, so what moved unseen is found too.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence, Set
-from dataclasses import replace
-from datetime import datetime, timedelta
-
-from multidict import CIMultiDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
 
 from proxy.odata.edm import EntityKey, EntitySet, Model
-from proxy.odata.operation import MergeEntity, UpdateEntity
-from proxy.reconcile.batches import METHOD, Intended, intended_by, read_batch
-from proxy.reconcile.creations import look_for
-from proxy.reconcile.exchange import Ask
-from proxy.reconcile.mirror import Look, Mirror
-from proxy.reconcile.observations import IntentSettled, Observe, StoreFailed, TaskFailed, UpstreamFailed
-from proxy.reconcile.outcomes import (
-    decide_creation,
-    decide_settlement,
-    read_posted,
-    requested_changes,
-    touched_by,
+from proxy.odata.errors import ODataError
+from proxy.reconcile.following import followed_sets, why_not_swept
+from proxy.reconcile.freshness import in_sync
+from proxy.reconcile.mirror import next_link, read_json
+from proxy.reconcile.observations import (
+    SetNotFollowed,
+    SetSwept,
+    StoreFailed,
+    SweepStopped,
+    UpstreamFailed,
 )
-from proxy.reconcile.ports import (
-    Caller,
-    Directives,
-    Intent,
-    Outcome,
-    Request,
-    Settlement,
-    StoreUnavailable,
-    Touched,
-    UpstreamFailure,
-)
-from proxy.reconcile.writer import touched_of
+from proxy.reconcile.pace import Pace
+from proxy.reconcile.policy import SweepRules
+from proxy.reconcile.ports import Provenance, Reply, Source, StoreUnavailable, UpstreamFailure
+from proxy.reconcile.progress import Finding, Stage, Walk
+from proxy.reconcile.service import Service
+from proxy.reconcile.stamp import Stamp
+from proxy.reconcile.walking import walk_pages
 
-_PAUSE_S = 5.0
-_UPDATES: Mapping[str, type[MergeEntity | UpdateEntity]] = {
-    "MergeEntity": MergeEntity,
-    "UpdateEntity": UpdateEntity,
-}
+_PAUSE_S = 30.0  # before it looks again whether a set is due
+_FEW = 10  # so many may go missing from a small set without a question
+_EVERYTHING = 2**31
+
+
+@dataclass(frozen=True, slots=True)
+class _Listing:
+    """One page of keys and stamps; `number` was drawn before it was asked for."""
+
+    keys: Sequence[EntityKey]
+    stamps: Sequence[Stamp]
+    next_link: str | None
+    number: int
+
+
+class _LooksWrong(Exception):
+    """`args`: kind and detail of the finding."""
 
 
 class Sweeper:
-    """Settles open intents. `in_flight`: those this process is working on. `grace_s`: how long another
-    process may still be working on one."""
+    """Sweeps the followed sets."""
 
-    def __init__(
-        self,
-        mirror: Mirror,
-        in_flight: Set[int],
-        observe: Observe,
-        now: Callable[[], datetime],
-        *,
-        grace_s: float,
-    ) -> None:
-        self._mirror = mirror
-        self._in_flight = in_flight
-        self._observe = observe
-        self._now = now
-        self._ask = _background_ask(mirror)
-        self.grace_s = grace_s
+    def __init__(self, service: Service, rules: SweepRules) -> None:
+        self._service = service
+        self._rules = rules
+        self._told: set[str] = set()
 
     async def run(self, model: Callable[[], Model | None]) -> None:
-        """Sweep until cancelled."""
+        """Sweep until cancelled, whenever no other process does."""
         while True:
-            document = model()
-            if document is not None:
-                await self.sweep(document)
+            try:
+                async with self._service.held("sweep") as service:
+                    while service is not None:
+                        document = model()
+                        if document is not None:
+                            await self._sweep(service, document)
+                        await asyncio.sleep(_PAUSE_S)
+            except StoreUnavailable as error:
+                self._service.observe(StoreFailed("sweep", str(error)))
             await asyncio.sleep(_PAUSE_S)
 
     async def sweep(self, model: Model) -> None:
-        """Look once at every open intent that nobody works on; one that fails keeps no other waiting."""
-        try:
-            intents = await self._mirror.store.open_intents()
-        except StoreUnavailable as error:
-            self._observe(StoreFailed("sweep", str(error)))
-            return
-        for intent in intents:
-            is_abandoned = self._now() - intent.opened_at >= timedelta(seconds=self.grace_s)
-            named = {intent.entity_set, *(name for name, _ in intent.touched)}
-            if intent.id not in self._in_flight and is_abandoned and named <= model.entity_sets.keys():
-                await self._try_to_settle(intent, model)
+        """Sweep every followed set that is due. Raises StoreUnavailable."""
+        await self._sweep(self._service, model)
 
-    async def _try_to_settle(self, intent: Intent, model: Model) -> None:
-        try:
-            await self._settle(intent, model)
-        except StoreUnavailable as error:
-            self._observe(StoreFailed("sweep", str(error)))
-        except UpstreamFailure as error:
-            self._observe(UpstreamFailed("sweep", type(error).__name__))
-        except Exception as error:
-            self._observe(TaskFailed("sweep", error))
-
-    async def _settle(self, intent: Intent, model: Model) -> None:
-        """Read back all that the intent names; settle it once every write of it is certain, or late."""
-        age = self._now() - intent.opened_at
-        limit = timedelta(seconds=self._mirror.rules.write_limit_s)
-        if intent.method == "CreateEntity":
-            await self._settle_create(intent, model.entity_sets[intent.entity_set], model, age, limit)
-            return
-        intended = self._intended(intent, model)
-        if any(one.key is None for one in intended) and age <= limit:
-            return
-        outcomes: list[Outcome] = []
-        looks: list[tuple[Intended, Look, Outcome]] = []
-        for one in intended:
-            if one.key is None:
-                outcomes.append(Outcome.UNDETERMINED)
+    async def _sweep(self, service: Service, model: Model) -> None:
+        loaded = await service.store.finished_walks(Stage.BACKFILL)
+        for entity_set in followed_sets(model, service.sets, loaded):
+            if reason := why_not_swept(entity_set):
+                if entity_set.name not in self._told:
+                    self._told.add(entity_set.name)
+                    service.observe(SetNotFollowed(entity_set.name, reason))
                 continue
-            look = await self._mirror.fetch_key(one.entity_set, one.key, model, self._ask)
-            if look.fetched is None and not self._mirror.is_gone(look.reply, self._ask):
-                return
-            outcome = decide_settlement(
-                deletes=one.deletes,
-                before=await self._before(intent, one.entity_set, one.key),
-                changes=self._changes(one),
-                seen=look.fetched,
-                age=age,
-                limit=limit,
-            )
-            if outcome is None:
-                return
-            outcomes.append(outcome)
-            looks.append((one, look, outcome))
-        await self._close(intent, _settlement(intent, looks, outcomes, model))
+            try:
+                await self._sweep_set(service, entity_set, model, fetches_new=entity_set.name in loaded)
+            except UpstreamFailure as error:
+                service.observe(UpstreamFailed("sweep", type(error).__name__))
+            except ODataError as error:
+                service.observe(UpstreamFailed("sweep", error.message))
+            except _LooksWrong as error:
+                kind, detail = error.args
+                await service.store.record_finding(Finding(entity_set.name, kind, detail, service.now()))
+                service.observe(SweepStopped(entity_set.name, kind, detail))
 
-    async def _settle_create(
-        self, intent: Intent, entity_set: EntitySet, model: Model, age: timedelta, limit: timedelta
+    async def _sweep_set(
+        self, service: Service, entity_set: EntitySet, model: Model, *, fetches_new: bool
     ) -> None:
-        creations = await look_for(intent, entity_set, model, self._mirror, self._ask)
-        if creations is None:
+        """Begin or go on with the set's sweep, if it is due. Raises _LooksWrong."""
+        finding = await service.store.last_finding(entity_set)
+        if finding is not None and finding.accepted is None:
             return
-        outcome, made = decide_creation(creations, age, limit)
-        if outcome is None:
+        question = finding if finding is not None and not finding.spent else None
+        walk = await service.store.walk(Stage.SWEEP, entity_set)
+        is_stopped = walk is not None and question is not None and question.found_at >= walk.started_at
+        if walk is None or is_stopped or self._is_due(service, walk):
+            walk = await self._begun(service, entity_set)
+        refreshed = 0
+        if not walk.finished_at:
+            is_believed = question is not None and question.accepted is True
+            held = await service.store.count(entity_set, at_most=_EVERYTHING)
+            limit = _EVERYTHING if is_believed else max(_FEW, int(held * self._rules.missing_share))
+            compare = _Comparison(service, entity_set, model, walk, held, limit, fetches_new=fetches_new)
+            paced = Pace(service.upstream, in_flight=1, per_second=self._rules.pages_per_s, now=service.now)
+            async for done in walk_pages(replace(service, upstream=paced), walk, compare.read, compare.take):
+                walk = done
+            refreshed = compare.refreshed
+        elif not await service.store.missing(entity_set):
             return
-        settlement = Settlement(outcome, creations.number)
-        if made is not None:
-            effects = self._mirror.sets.policy(entity_set).effects
-            stale = [*touched_of(intent, model), *touched_by(effects, made.values, model)]
-            written = [Touched(entity_set, made.key)]
-            settlement = replace(settlement, seen=[(entity_set, made)], written=written, stale=stale)
-        await self._close(intent, settlement)
+        deleted = await _settle_missing(service, entity_set, model)
+        await service.store.save_swept(entity_set, walk.started_at)
+        await service.store.spend_finding(entity_set)
+        service.observe(SetSwept(entity_set.name, walk.rows, deleted, refreshed))
 
-    def _intended(self, intent: Intent, model: Model) -> list[Intended]:
-        """What the intent's writes ask for, the whole of a batch's or its one."""
-        entity_set = model.entity_sets[intent.entity_set]
-        if intent.method == METHOD:
-            batch = read_batch(intent.body, intent.content_type, self._mirror.root_path, model)
-            return intended_by(batch.writes, model)
-        make = _UPDATES.get(intent.method)
-        posted = None
-        if make is not None and intent.key is not None:
-            posted = read_posted(make(entity_set, intent.key), intent.body, intent.content_type, model)
-        return [Intended(entity_set, intent.key, intent.method == "DeleteEntity", posted)]
+    def _is_due(self, service: Service, walk: Walk) -> bool:
+        age = service.now() - walk.started_at
+        return walk.finished_at is not None and age >= timedelta(seconds=self._rules.every_s)
 
-    async def _before(self, intent: Intent, entity_set: EntitySet, key: EntityKey) -> bytes | None:
-        """The digest of the state before the write: for a batch's, what its pre-read left in the row."""
-        if intent.method != METHOD:
-            return intent.before
-        held = (await self._mirror.store.get(entity_set, [key])).get(key)
-        return held.digest if held is not None and held.document is not None else None
-
-    def _changes(self, one: Intended) -> dict[str, object] | None:
-        rules = self._mirror.rules
-        leave_out = frozenset({rules.modified_property, rules.version_property})
-        return None if one.posted is None else requested_changes(one.posted, None, leave_out)
-
-    async def _close(self, intent: Intent, settlement: Settlement) -> None:
-        await self._mirror.store.settle_intent(intent, settlement)
-        self._observe(IntentSettled(intent.id, settlement.outcome.value, intent.entity_set))
+    async def _begun(self, service: Service, entity_set: EntitySet) -> Walk:
+        await service.store.index_keys(entity_set)
+        await service.store.forget_missing(entity_set)
+        names = ",".join(service.mirror.stamp_names(entity_set))
+        (key,) = entity_set.entity_type.key
+        target = f"{service.root_path}/{entity_set.name}?$select={names}&$orderby={key}"
+        walk = Walk(Stage.SWEEP, entity_set.name, service.now(), None, target)
+        await service.store.save_walk(walk)
+        return walk
 
 
-def _settlement(
-    intent: Intent,
-    looks: Sequence[tuple[Intended, Look, Outcome]],
-    outcomes: Sequence[Outcome],
-    model: Model,
-) -> Settlement:
-    """One undetermined write makes the intent so, one that was applied else makes it applied."""
-    seen, removed, written = [], [], []
-    for one, look, outcome in looks:
-        if one.key is None:
-            continue
-        entity = Touched(one.entity_set, one.key)
-        if look.fetched is not None:
-            seen.append((one.entity_set, look.fetched))
-        else:
-            removed.append(entity)
-        if outcome is Outcome.APPLIED:
-            written.append(entity)
-    ranked = (Outcome.UNDETERMINED, Outcome.APPLIED, Outcome.REFUSED)
-    return Settlement(
-        next((outcome for outcome in ranked if outcome in outcomes), Outcome.UNDETERMINED),
-        min((look.number for _, look, _ in looks), default=intent.fetch_number),
-        seen=seen,
-        removed=removed,
-        stale=[Touched(model.entity_sets[name], key) for name, key in intent.touched],
-        written=written,
-    )
+class _Comparison:
+    """Compares the pages of one sweep with the mirror. `limit`: so many may be missing, and no more.
+
+    `fetches_new`: entities that the mirror lacks belong in it, because the set was loaded.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        entity_set: EntitySet,
+        model: Model,
+        walk: Walk,
+        held: int,
+        limit: int,
+        *,
+        fetches_new: bool,
+    ) -> None:
+        self._service = service
+        self._set = entity_set
+        self._model = model
+        self._after = walk.last_key
+        self._is_first = walk.last_key is None
+        self._held = held
+        self._limit = limit
+        self._fetches_new = fetches_new
+        self.refreshed = 0
+
+    def read(self, reply: Reply, number: int) -> _Listing:
+        text, sliced = read_json(reply)
+        if sliced.kind != "collection":
+            raise ODataError("The sweep shows no collection.")
+        mirror = self._service.mirror
+        return _Listing(
+            [mirror.key_of(raw, self._set) for raw in sliced.values],
+            [mirror.stamp_of(raw, self._set) for raw in sliced.values],
+            next_link(text, sliced),
+            number,
+        )
+
+    async def take(self, page: _Listing) -> None:
+        """Note what is missing from the page, and fetch what moved. Raises _LooksWrong."""
+        store, is_last = self._service.store, page.next_link is None
+        if self._is_first and is_last and not page.keys and self._held and self._limit < _EVERYTHING:
+            raise _LooksWrong("empty", f"upstream lists nothing, the mirror holds {self._held}")
+        known = len(await store.missing(self._set))
+        upto = None if is_last else page.keys[-1] if page.keys else self._after
+        absent = await store.absent_keys(
+            self._set, self._after, upto, page.keys, page.number, self._limit - known + 1
+        )
+        if known + len(absent) > self._limit:
+            detail = f"more than {self._limit} of {self._held} are not in upstream's list"
+            raise _LooksWrong("many missing", detail)
+        if absent:
+            await store.note_missing(self._set, absent)
+        if page.keys:
+            self._after = page.keys[-1]
+        self._is_first = False
+        await self._refresh_moved(page)
+
+    async def _refresh_moved(self, page: _Listing) -> None:
+        held = await self._service.store.get(self._set, page.keys)
+        moved = [
+            key
+            for key, stamp in zip(page.keys, page.stamps, strict=True)
+            if (key in held or self._fetches_new) and not in_sync(held.get(key), stamp)
+        ]
+        await self._service.refresh(self._set, moved, self._model, Source.SWEEP)
+        self.refreshed += len(moved)
 
 
-def _background_ask(mirror: Mirror) -> Ask:
-    """The proxy's own asking, with no client behind it."""
-    request = Request("GET", mirror.root_path, CIMultiDict({"Accept": "application/json"}))
-    return Ask(request, "", "json", Caller(), Directives(), "")
+async def _settle_missing(service: Service, entity_set: EntitySet, model: Model) -> int:
+    """Ask for each missing entity by its own URL; how many are gone."""
+    deleted = 0
+    for key in await service.store.missing(entity_set):
+        look = await service.look(entity_set, key, model)
+        if service.is_gone(look):
+            deleted += await service.store.bury(entity_set, key, look.number, Provenance(Source.SWEEP))
+        elif look.fetched is not None:
+            await service.mirror.absorb(entity_set, [look.fetched], Provenance(Source.SWEEP))
+        await service.store.forget_missing(entity_set, [key])
+    return deleted

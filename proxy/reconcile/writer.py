@@ -1,7 +1,7 @@
 """The driver of writes (rules 5 and 6): intent, upstream, read back, one transaction.
 
 A write leaves exactly once. What upstream answered is the client's answer, whatever fails here
-afterwards; what could not be settled stays an open intent, and the sweeper ends it.
+afterwards; what could not be settled stays an open intent, and the settler ends it.
 """
 
 from __future__ import annotations

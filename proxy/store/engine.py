@@ -143,15 +143,19 @@ class Engine:
             async with self._connection(pool) as connection:
                 return await connection.fetch(statement, parameters)
 
-    async def transaction(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+    async def transaction(
+        self, work: Callable[[Connection], Awaitable[T]], *, timeout_s: float | None = None
+    ) -> T:
         """Run `work` in one transaction, to its end even if the caller is cancelled meanwhile.
+
+        `timeout_s`: what each statement may take in the place of the session's limit.
 
         Cancelling a query drops the connection but not the statement, which may still commit: so it is
         never done. `work` is run again where Postgres undid it to break a deadlock, or where the
         connection was dead before anything was sent on it. Raises StoreUnavailable: nothing was
         committed then, unless the connection broke in the very commit.
         """
-        task = asyncio.create_task(self._transaction(work))
+        task = asyncio.create_task(self._transaction(work, timeout_s))
         self._running.add(task)
         task.add_done_callback(self._ended)
         return await asyncio.shield(task)
@@ -173,13 +177,18 @@ class Engine:
         if not task.cancelled():
             task.exception()  # whoever waited has it; if nobody does any more, it is no news
 
-    async def _transaction(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+    async def _transaction(
+        self, work: Callable[[Connection], Awaitable[T]], timeout_s: float | None = None
+    ) -> T:
+        begin = self._begin
+        if timeout_s is not None:
+            begin += f"; SET LOCAL statement_timeout = {round(timeout_s * 1000)}"
         with _our_errors():
             pool = await self._open()
             for attempt in range(1, _ATTEMPTS + 1):
-                async with self._connection(pool) as connection:
+                async with self._connection(pool, timeout_s and timeout_s + _CLIENT_GRACE_S) as connection:
                     try:
-                        await connection.script(self._begin)
+                        await connection.script(begin)
                     except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
                         if not _is_lost(error) or attempt == _ATTEMPTS:
                             raise

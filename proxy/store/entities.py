@@ -101,12 +101,22 @@ def storing(
     *,
     own: bool = False,
     method: str | None = None,
+    gap: bool = True,
 ) -> Storing:
-    """`own`: the rows are named by an intent, and its writer stores them. `method`: of the write."""
+    """`own`: the rows are named by an intent, and its writer stores them. `method`: of the write.
+
+    `gap`: other states may have passed since the row was last seen.
+    """
     offered = sorted(states, key=lambda state: state.key_text)
     return Storing(
         table.statements.put_own if own else table.statements.put,
-        {"rows": table.state_rows(offered), "method": method, **provenance_values(provenance)},
+        {
+            "rows": table.state_rows(offered),
+            "documents": [state.fetched.document for state in offered],
+            "method": method,
+            "gap": gap,
+            **provenance_values(provenance),
+        },
         table.entity_set.name,
         offered,
     )
@@ -115,13 +125,13 @@ def storing(
 async def store(connection: Connection, states: Storing) -> PutResult:
     """Store states where their rows give way, record revisions, end conflicts."""
     rows = await connection.fetch(states.statement, states.parameters)
-    stored = [states.offered[position] for position, _ in rows]
+    taken = [states.offered[position] for position, _ in rows]
     # A statement of its own: it sees conflicts recorded while the first one waited for a row.
     await connection.execute(
-        _SETTLE_CONFLICTS, {"of_set": states.set_name, "keys": [state.key_text for state in stored]}
+        _SETTLE_CONFLICTS, {"of_set": states.set_name, "keys": [state.key_text for state in taken]}
     )
     return PutResult(
-        frozenset(state.fetched.key for state in stored),
+        frozenset(state.fetched.key for state in taken),
         frozenset(states.offered[position].fetched.key for position, changed in rows if changed),
     )
 

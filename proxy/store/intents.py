@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Text, any_, bindparam, cast, func, insert, or_, select, update
+from sqlalchemy import Text, any_, bindparam, cast, exists, func, insert, or_, select, update
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from proxy.odata.edm import EntityKey, EntitySet, Model
@@ -33,7 +33,7 @@ from proxy.store.columns import storable
 from proxy.store.engine import Connection, Row, compiled
 from proxy.store.entities import Storing, absence, newest, offer, provenance_values, store, storing
 from proxy.store.part import Part
-from proxy.store.schema import FETCH_NUMBER, INTENTS, REVISIONS
+from proxy.store.schema import FETCH_NUMBER, INTENTS, LEASES, REVISIONS
 from proxy.store.set_table import SetTable, can_hold_key
 from proxy.store.statements import Statements
 
@@ -49,6 +49,7 @@ _BOUND = (
     "client",
     "request_id",
     "opened_at",
+    "holder",
 )
 _OPEN = compiled(
     insert(INTENTS)
@@ -59,6 +60,7 @@ _OPEN = compiled(
     )
     .returning(INTENTS.c.id, INTENTS.c.fetch_number)
 )
+_NEXT_NUMBER = compiled(select(FETCH_NUMBER.next_value()))
 _CLOSE = compiled(
     update(INTENTS)
     .values(closed_at=func.now(), outcome=bindparam("ended"))
@@ -69,6 +71,7 @@ _COLUMNS = (
     INTENTS.c.id,
     INTENTS.c.fetch_number,
     cast(INTENTS.c.touched, Text),
+    exists().where(LEASES.c.name == INTENTS.c.holder, LEASES.c.expires_at > func.clock_timestamp()),
     *(INTENTS.c[name] for name in _BOUND),
 )
 _IS_OPEN = INTENTS.c.closed_at.is_(None)
@@ -132,7 +135,9 @@ class _Ending:
 
 
 class Intents(Part):
-    """The part of the port that is about writes."""
+    """The part of the port that is about writes. `holder`: this process."""
+
+    holder: str
 
     async def open_intent(self, intent: NewIntent) -> Intent:
         """Commit the mark, raise the named rows' fetch number and intents count, in one transaction."""
@@ -160,6 +165,7 @@ class Intents(Part):
             "content_type": storable(intent.content_type),
             "before": intent.before,
             "opened_at": intent.opened_at,
+            "holder": self.holder,
             **provenance_values(intent.provenance),
         }
         marks = [
@@ -186,6 +192,7 @@ class Intents(Part):
             provenance=intent.provenance,
             opened_at=intent.opened_at,
             fetch_number=number,
+            holder=self.holder,
         )
 
     async def settle_intent(self, intent: Intent, settlement: Settlement) -> None:
@@ -207,12 +214,14 @@ class Intents(Part):
                 return
             for ending in endings:
                 await connection.fetch(ending.statements.lock, {"rows": ending.rows})
+            # Upstream has answered by now: what was asked for before may still lack the write.
+            ((after,),) = await connection.fetch(_NEXT_NUMBER) if settlement.stale else ((0,),)
             for revision in unseen:
                 await connection.execute(_RECORD_UNSEEN, revision)
             for ending in endings:
                 for states in ending.states:
                     await store(connection, states)
-                await connection.execute(ending.statements.release, {"rows": ending.rows})
+                await connection.execute(ending.statements.release, {"rows": ending.rows, "after": after})
                 await connection.execute(ending.statements.forget, {"rows": ending.rows})
 
         await self._engine.transaction(work)
@@ -320,7 +329,9 @@ def _ending(
         ]
         if offered:
             provenance = intent.provenance if is_clients else settled
-            states.append(storing(table, offered, provenance, own=own, method=intent.method))
+            # Without a look just before the write, nobody knows what it was made upon.
+            gap = not is_clients or (own and intent.before is None)
+            states.append(storing(table, offered, provenance, own=own, method=intent.method, gap=gap))
     keys = sorted(fates, key=table.key_text)
     named, stale = [int(fates[key].named) for key in keys], [fates[key].stale for key in keys]
     return _Ending(table.statements, table.key_rows(keys, named=named, stale=stale), states)
@@ -343,7 +354,7 @@ def _unseen_revision(intent: Intent, entity: Touched) -> dict[str, Any]:
 
 
 def _intent(row: Row, model: Model) -> Intent | None:
-    identity, number, touched, *bound = row
+    identity, number, touched, is_held, *bound = row
     values: dict[str, Any] = dict(zip(_BOUND, bound, strict=True))
     entities = json.loads(touched)
     names = {values["entity_set"], *(name for name, _ in entities)}
@@ -366,4 +377,6 @@ def _intent(row: Row, model: Model) -> Intent | None:
         ),
         opened_at=values["opened_at"].astimezone(UTC),
         fetch_number=number,
+        holder=values["holder"],
+        is_held=is_held,
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -13,11 +15,28 @@ from sqlalchemy import (
     Sequence,
     Table,
     Text,
+    Uuid,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.types import UserDefinedType
 
 _METADATA = MetaData(schema="syncpoint")
 _INSTANT = DateTime(timezone=True)
+
+
+class Xid(UserDefinedType[str]):
+    """xid8: the number of a transaction."""
+
+    def get_col_spec(self, **_: Any) -> str:
+        return "xid8"
+
+
+class Snapshot(UserDefinedType[str]):
+    """pg_snapshot: which transactions are seen."""
+
+    def get_col_spec(self, **_: Any) -> str:
+        return "pg_snapshot"
+
 
 FETCH_NUMBER = Sequence("fetch_number", schema="syncpoint")
 
@@ -29,24 +48,67 @@ NAMES = Table(
     Column("edm_type", Text),
     Column("name", Text),
     Column("dropped_at", _INSTANT),
+    Column("since", BigInteger),
 )
 
-REVISIONS = Table(
-    "revisions",
+
+def _history(name: str) -> Table:
+    return Table(
+        name,
+        _METADATA,
+        Column("id", BigInteger),
+        Column("transaction", Xid),
+        Column("entity_set", Text),
+        Column("entity_key", Text),
+        Column("fetch_number", BigInteger),
+        Column("recorded_at", _INSTANT),
+        Column("effective_at", _INSTANT),
+        Column("seen_until", _INSTANT),
+        Column("source", Text),
+        Column("user_name", Text),
+        Column("client", Text),
+        Column("request_id", Text),
+        Column("method", Text),
+        Column("changed", ARRAY(Text)),
+        Column("document", Text),
+        Column("unseen", Boolean),
+        Column("deleted", Boolean),
+        Column("gap", Boolean),
+    )
+
+
+REVISIONS = _history("revisions")
+# Revisions, and the last ones from before the retention.
+HISTORY = _history("history")
+
+FEED = Table("feed", _METADATA, Column("database", Text), Column("dropped", Xid))
+
+RENAMES = Table(
+    "renames", _METADATA, Column("id", Uuid, primary_key=True), Column("fetch_number", BigInteger)
+)
+
+SHADOW = Table(
+    "shadow",
+    _METADATA,
+    Column("entity_set", Text, primary_key=True),
+    Column("shape", Text, primary_key=True),
+    Column("requests", BigInteger),
+    Column("same", BigInteger),
+    Column("different", BigInteger),
+    Column("not_compared", BigInteger),
+    Column("last_at", _INSTANT),
+)
+
+SHADOW_EXAMPLES = Table(
+    "shadow_examples",
     _METADATA,
     Column("id", BigInteger),
     Column("entity_set", Text),
+    Column("shape", Text),
     Column("entity_key", Text),
-    Column("fetch_number", BigInteger),
-    Column("recorded_at", _INSTANT),
-    Column("source", Text),
-    Column("user_name", Text),
-    Column("client", Text),
     Column("request_id", Text),
-    Column("method", Text),
-    Column("document", Text),
-    Column("unseen", Boolean),
-    Column("deleted", Boolean),
+    Column("mirror", Text),
+    Column("upstream", Text),
 )
 
 INTENTS = Table(
@@ -68,6 +130,7 @@ INTENTS = Table(
     Column("fetch_number", BigInteger),
     Column("closed_at", _INSTANT),
     Column("outcome", Text),
+    Column("holder", Text),
 )
 
 CONFLICTS = Table(
@@ -109,4 +172,56 @@ METADATA_VERSIONS = Table(
     Column("document", LargeBinary),
     Column("digest", LargeBinary),
     Column("seen_at", _INSTANT),
+)
+
+LEASES = Table(
+    "leases",
+    _METADATA,
+    Column("name", Text, primary_key=True),
+    Column("holder", Text),
+    Column("fence", BigInteger),
+    Column("expires_at", _INSTANT),
+)
+
+WALKS = Table(
+    "walks",
+    _METADATA,
+    Column("stage", Text, primary_key=True),
+    Column("entity_set", Text, primary_key=True),
+    Column("started_at", _INSTANT),
+    Column("upstream_started_at", _INSTANT),
+    Column("next_target", Text),
+    Column("rows", BigInteger),
+    Column("last_key", Text),
+    Column("finished_at", _INSTANT),
+)
+
+FOLLOWING = Table(
+    "following",
+    _METADATA,
+    Column("entity_set", Text, primary_key=True),
+    Column("watermark", DateTime),
+    Column("since", _INSTANT),
+    Column("polled_at", _INSTANT),
+    Column("looked_back_at", _INSTANT),
+    Column("swept_at", _INSTANT),
+)
+
+MISSING = Table(
+    "missing",
+    _METADATA,
+    Column("entity_set", Text, primary_key=True),
+    Column("entity_key", Text, primary_key=True),
+)
+
+FINDINGS = Table(
+    "findings",
+    _METADATA,
+    Column("id", BigInteger),
+    Column("entity_set", Text),
+    Column("kind", Text),
+    Column("detail", Text),
+    Column("found_at", _INSTANT),
+    Column("accepted", Boolean),
+    Column("spent", Boolean),
 )

@@ -31,12 +31,15 @@ class Offered:
 
 
 class SetTable:
-    """The table `name` in the schema `mirror`. `columns`: the name of each typed column.
+    """The table `name` in the schema `mirror`. `columns`: the name of each typed column. `since`: documents
+    fetched before that number are of another shape than the metadata document says.
 
     `keys` are the columns of the entity key in its order.
     """
 
-    def __init__(self, entity_set: EntitySet, name: str, columns: Mapping[TypedPath, str]) -> None:
+    def __init__(
+        self, entity_set: EntitySet, name: str, columns: Mapping[TypedPath, str], since: int = 0
+    ) -> None:
         self.entity_set = entity_set
         key = entity_set.entity_type.key
         self.table = Table(
@@ -54,7 +57,7 @@ class SetTable:
         ]
         self._by_members = {field.path.members: field for field in self._fields}
         self.keys = [self._by_members[part,] for part in key]
-        self.statements = Statements(entity_set.name, self.table, self._fields, self.keys)
+        self.statements = Statements(entity_set.name, self.table, self._fields, self.keys, since)
 
     def is_for(self, entity_set: EntitySet, paths: Sequence[TypedPath]) -> bool:
         """True where another description of the set comes to the same table."""
@@ -88,7 +91,7 @@ class SetTable:
         )
 
     def state_rows(self, offered: Sequence[Offered]) -> str:
-        """Rows for `put` and `put_own`."""
+        """Rows for `put` and `put_own`; their documents go beside them."""
         return _dumped([self._state_row(position, state) for position, state in enumerate(offered)])
 
     def stamp_rows(self, fetched: Sequence[Fetched]) -> str:
@@ -106,7 +109,6 @@ class SetTable:
             **_seen(offered.fetched),
             "key_text": offered.key_text,
             "always": offered.always,
-            "document": offered.fetched.document,
             "deleted_at": offered.deleted_at and offered.deleted_at.isoformat(),
         }
         for field in self._fields:

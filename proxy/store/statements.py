@@ -40,6 +40,7 @@ from sqlalchemy import (
     null,
     or_,
     select,
+    tuple_,
     update,
 )
 from sqlalchemy.dialects import postgresql
@@ -47,6 +48,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from proxy.store.columns import TypedPath
 from proxy.store.engine import Statement, compiled
+from proxy.store.recording import effective_at, renamed, shows_an_old_name
 from proxy.store.schema import REVISIONS
 
 # What `get` returns of a row, after the position of its key among those asked.
@@ -75,6 +77,8 @@ _STATE: Mapping[str, Any] = {
     "deleted_at": DateTime(timezone=True),
 }
 _STAMP = ("stamp_modified_on", "stamp_version_number", "etag")
+# What a revision says beside the state: parameters of `put`.
+REVISION_SOURCE = ("source", "user_name", "client", "request_id", "method", "gap")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +92,13 @@ class Field:
 
 
 class Statements:
-    """The statements on `table`, whose typed columns are `fields` and whose key is `keys`."""
+    """The statements on `table`, whose typed columns are `fields` and whose key is `keys`. What was fetched
+    before the number `since` counts as unsettled."""
 
-    def __init__(self, set_name: str, table: Table, fields: Sequence[Field], keys: Sequence[Field]) -> None:
+    def __init__(
+        self, set_name: str, table: Table, fields: Sequence[Field], keys: Sequence[Field], since: int
+    ) -> None:
+        self._since = since
         self._set_name = set_name
         self._table = table
         self._fields = fields
@@ -99,7 +107,7 @@ class Statements:
     @cached_property
     def get(self) -> Statement:
         """Rows (position, *HELD) for `key_arrays`, counted from one; unordered."""
-        held = [self._table.c[name] for name in HELD]
+        held = self._held
         arrays = [cast(bindparam(key.name), ARRAY(key.column.type)) for key in self._keys]
         if len(self._keys) == 1:  # planned in a third of the time of a join
             (array,), (key,) = arrays, self._keys
@@ -117,7 +125,7 @@ class Statements:
         """Store the rows where the row is older and no write is under way, and record revisions.
 
         Gives (position, changed) of each row stored. Beside `rows` it needs the parameters of a
-        revision: `source`, `user_name`, `client`, `request_id`, `method`.
+        revision, REVISION_SOURCE.
         """
         return self._put(
             lambda offered: and_(
@@ -136,8 +144,19 @@ class Statements:
 
     def _put(self, may_store: Callable[[Any], ColumnElement[bool]]) -> Statement:
         fields = {field.name: field.column.type for field in self._fields}
-        rows = self._recordset({"key_text": Text, "always": Boolean, **_STATE, **fields})
-        offered = select(rows).cte("offered")
+        state = {name: type_ for name, type_ in _STATE.items() if name != "document"}
+        rows = self._recordset({"key_text": Text, "always": Boolean, **state, **fields})
+        # Beside the rows: quoted in their JSON it would take longer to read than all the rest.
+        documents = (
+            func.unnest(cast(bindparam("documents"), ARRAY(Text)))
+            .table_valued("document", with_ordinality="place")
+            .render_derived(name="documents")
+        )
+        offered = (
+            select(rows, cast(documents.c.document, Text).label("document"))
+            .join_from(rows, documents, documents.c.place == rows.c.position + 1)
+            .cte("offered")
+        )
         taken = {field.column.name: offered.c[field.name] for field in self._fields}
         taken |= {name: offered.c[name] for name in _STATE}
         upsert = postgresql.insert(self._table).from_select(
@@ -166,11 +185,22 @@ class Statements:
         same = and_(*(stored.c[key.name] == offered.c[key.name] for key in self._keys))
         changed = stored.c.digest.is_distinct_from(stored.c.previous_digest)
         is_stored = stored.c[self._keys[0].name].is_not(None)
+        # The row as the statement found it; no row where somebody changed it since.
+        before = self._table.alias("before")
+        was = and_(
+            *(before.c[key.column.name] == offered.c[key.name] for key in self._keys),
+            before.c.digest == stored.c.previous_digest,
+        )
         revision = {
             "entity_set": bindparam("entity_set", self._set_name),
             "entity_key": offered.c.key_text,
             "fetch_number": offered.c.fetch_number,
-            **{name: bindparam(name) for name in ("source", "user_name", "client", "request_id", "method")},
+            **{name: bindparam(name) for name in REVISION_SOURCE},
+            "effective_at": effective_at(offered, before, stored),
+            "seen_until": before.c.fetched_at,
+            "changed": case(
+                (changed, func.syncpoint.changed_properties(before.c.document, offered.c.document))
+            ),
             "document": offered.c.document,
             "unseen": false(),
             "deleted": offered.c.document.is_(None),
@@ -180,14 +210,19 @@ class Statements:
             .from_select(
                 list(revision),
                 select(*revision.values())
-                .select_from(offered.outerjoin(stored, same))
+                .select_from(offered.outerjoin(stored, same).outerjoin(before, was))
                 .where(or_(offered.c.always, and_(is_stored, changed)))
                 .order_by(offered.c.position),
             )
+            .returning(REVISIONS.c.entity_key, REVISIONS.c.changed)
             .cte("recorded")
         )
+        effects = [recorded]
+        if [key.path.edm_type for key in self._keys] == ["Edm.Guid"]:
+            names = [field.path.path for field in self._fields]
+            effects.append(renamed(self._set_name, self._keys[0].name, names, offered, recorded))
         return compiled(
-            select(offered.c.position, changed).join_from(offered, stored, same).add_cte(recorded)
+            select(offered.c.position, changed).join_from(offered, stored, same).add_cte(*effects)
         )
 
     @cached_property
@@ -256,7 +291,10 @@ class Statements:
 
     @cached_property
     def release(self) -> Statement:
-        """A write has ended: `key_rows` with flags `named` (1 where the intent counts there) and `stale`."""
+        """A write has ended: `key_rows` with flags `named` (1 where the intent counts there) and `stale`.
+
+        Stale ones give way only to fetches begun after the number `after`.
+        """
         rows = self._recordset({"named": Integer, "stale": Boolean, **self._key_types})
         held = self._table.c
         return compiled(
@@ -264,6 +302,10 @@ class Statements:
             .values(
                 intents=func.greatest(held.intents - rows.c.named, 0),
                 settled=and_(held.settled, not_(rows.c.stale)),
+                fetch_number=case(
+                    (rows.c.stale, func.greatest(held.fetch_number, bindparam("after"))),
+                    else_=held.fetch_number,
+                ),
             )
             .where(self._same_key(rows))
         )
@@ -296,7 +338,41 @@ class Statements:
         )
         return compiled(select(func.count()).select_from(some.subquery()))
 
+    @cached_property
+    def page(self) -> Statement:
+        """The first `limit` entities in the order of their keys: their keys' columns, then HELD."""
+        return self._page()
+
+    @cached_property
+    def page_after(self) -> Statement:
+        """As `page`, from behind the key whose columns are bound by their fields' names."""
+        mark = tuple_(*(cast(bindparam(key.name), key.column.type) for key in self._keys))
+        return self._page(tuple_(*(key.column for key in self._keys)) > mark)
+
+    def _page(self, *narrower: ColumnElement[bool]) -> Statement:
+        keys = [key.column for key in self._keys]
+        return compiled(
+            select(*(key.label(None) for key in keys), *self._held)
+            .where(self._table.c.document.is_not(None), *narrower)
+            .order_by(*keys)
+            .limit(bindparam("limit"))
+        )
+
     # Their parts
+
+    @property
+    def _held(self) -> list[ColumnElement[Any]]:
+        held: list[ColumnElement[Any]] = [self._table.c[name] for name in HELD]
+        held[HELD.index("settled")] = and_(
+            self._table.c.settled,
+            self._table.c.fetch_number >= bindparam("since", self._since),
+            not_(shows_an_old_name(self._typed, self._table.c.fetch_number)),
+        )
+        return held
+
+    @property
+    def _typed(self) -> dict[tuple[str, ...], Column[Any]]:
+        return {field.path.members: field.column for field in self._fields}
 
     @property
     def _key_types(self) -> dict[str, Any]:

@@ -3,26 +3,49 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 from sqlalchemy import literal, select
 
 from proxy.odata.edm import Model
-from proxy.reconcile.ports import Store, StoreUnavailable
+from proxy.reconcile import changes, history
+from proxy.reconcile.ports import StoreUnavailable
+from proxy.reconcile.progress import LifecycleStore
+from proxy.store.casebook import Casebook
+from proxy.store.changelog import ChangeLog
 from proxy.store.conflicts import Conflicts
 from proxy.store.engine import Engine, compiled
 from proxy.store.entities import Entities
 from proxy.store.find import Finding
 from proxy.store.intents import Intents
 from proxy.store.learned import Learned
+from proxy.store.leases import Leases
 from proxy.store.migrate import migrate
+from proxy.store.progress import Progress
+from proxy.store.revisions import Revisions
 from proxy.store.schema import FETCH_NUMBER
+from proxy.store.shadow import Shadow
+from proxy.store.sweeps import Sweeps
 from proxy.store.tables import Tables
 
 _NEXT_NUMBER = compiled(select(FETCH_NUMBER.next_value()))
 _PING = compiled(select(literal(1)))
 
 
-class PostgresStore(Entities, Finding, Intents, Conflicts, Learned):
+class PostgresStore(
+    Entities,
+    Finding,
+    Intents,
+    Conflicts,
+    Learned,
+    Revisions,
+    Casebook,
+    ChangeLog,
+    Shadow,
+    Leases,
+    Progress,
+    Sweeps,
+):
     """The mirror in Postgres.
 
     Connects when first used, brings the schema up to date then, and connects again whenever Postgres
@@ -40,7 +63,7 @@ class PostgresStore(Entities, Finding, Intents, Conflicts, Learned):
         lock_timeout_s: float = 5.0,
         statement_timeout_s: float = 15.0,
     ) -> None:
-        engine = Engine(
+        self._connections = engine = Engine(
             url,
             prepare=migrate,
             pool_size=pool_size,
@@ -50,6 +73,7 @@ class PostgresStore(Entities, Finding, Intents, Conflicts, Learned):
         )
         super().__init__(engine, Tables(engine, self._model_in_force), self._model_in_force)
         self._known_model = model
+        self.holder = uuid4().hex
 
     def use_model(self, model: Model) -> None:
         """From now on entity sets are what this metadata document says."""
@@ -60,11 +84,11 @@ class PostgresStore(Entities, Finding, Intents, Conflicts, Learned):
 
         Raises StoreUnavailable; the store is usable all the same, once Postgres is there.
         """
-        await self._engine.open()
+        await self._connections.open()
 
     async def close(self) -> None:
         """Let running transactions end, then disconnect."""
-        await self._engine.close()
+        await self._connections.close()
 
     async def next_fetch_number(self) -> int:
         """Draw a number, before the fetch is sent."""
@@ -88,5 +112,17 @@ class PostgresStore(Entities, Finding, Intents, Conflicts, Learned):
 
 if TYPE_CHECKING:
 
-    def _satisfies_the_port(store: PostgresStore) -> Store:
+    def _satisfies_the_port(store: PostgresStore) -> LifecycleStore:
+        return store
+
+    def _satisfies_the_history(store: PostgresStore) -> history.History:
+        return store
+
+    def _satisfies_the_casebook(store: PostgresStore) -> history.Casebook:
+        return store
+
+    def _satisfies_the_shadow_log(store: PostgresStore) -> history.ShadowLog:
+        return store
+
+    def _satisfies_the_change_log(store: PostgresStore) -> changes.ChangeLog:
         return store

@@ -24,7 +24,7 @@ from proxy.store.engine import Connection, Engine, Statement, compiled
 from proxy.store.migrate import LOCK_SCHEMA
 from proxy.store.names import SYSTEM_COLUMNS, free_name, index_name
 from proxy.store.ordering import key_order
-from proxy.store.schema import NAMES
+from proxy.store.schema import FETCH_NUMBER, NAMES
 from proxy.store.set_table import SetTable
 
 _TABLE = TypedPath(("",), "")  # how `syncpoint.names` names the table itself: no path, no type
@@ -36,7 +36,9 @@ _COMMENT = (
 
 _names_of_set = NAMES.c.entity_set == bindparam("entity_set")
 _FIND = compiled(
-    select(NAMES.c.path, NAMES.c.edm_type, NAMES.c.name, NAMES.c.dropped_at.is_not(None)).where(_names_of_set)
+    select(
+        NAMES.c.path, NAMES.c.edm_type, NAMES.c.name, NAMES.c.since, NAMES.c.dropped_at.is_not(None)
+    ).where(_names_of_set)
 )
 _TABLE_NAMES = compiled(select(NAMES.c.name).where(NAMES.c.path == ""))
 _added = func.unnest(
@@ -44,14 +46,23 @@ _added = func.unnest(
 ).table_valued("path", "edm_type", "name")
 _ADD = compiled(
     insert(NAMES).from_select(
-        ["entity_set", "path", "edm_type", "name"],
-        select(bindparam("entity_set"), *_added.render_derived(name="added").c),
+        ["entity_set", "path", "edm_type", "name", "since"],
+        select(
+            bindparam("entity_set"),
+            *_added.render_derived(name="added").c,
+            case((bindparam("is_new"), 0), else_=FETCH_NUMBER.next_value()),
+        ),
     )
 )
 _is_used = NAMES.c.name == func.any(cast(bindparam("used"), ARRAY(Text)))
 _MARK_DROPPED = compiled(
     update(NAMES)
-    .values(dropped_at=case((_is_used, null()), else_=func.coalesce(NAMES.c.dropped_at, func.now())))
+    .values(
+        dropped_at=case((_is_used, null()), else_=func.coalesce(NAMES.c.dropped_at, func.now())),
+        since=case(
+            (_is_used == NAMES.c.dropped_at.is_(None), NAMES.c.since), else_=FETCH_NUMBER.next_value()
+        ),
+    )
     .where(_names_of_set, NAMES.c.path != "")
 )
 
@@ -135,14 +146,15 @@ class Tables:
         marked = _by_path(row for row in found if row[-1])
         unused = {path for path in names if path not in paths and path != _TABLE}
         if not {_TABLE, *paths} <= names.keys() or unused != marked.keys():
-            names = await self._engine.transaction(lambda connection: _grow(connection, entity_set, paths))
-        return SetTable(entity_set, names[_TABLE], {path: names[path] for path in paths})
+            await self._engine.transaction(lambda connection: _grow(connection, entity_set, paths))
+            found = await self._engine.fetch(_FIND, {"entity_set": entity_set.name})
+            names = _by_path(found)
+        since = max(row[3] for row in found)
+        return SetTable(entity_set, names[_TABLE], {path: names[path] for path in paths}, since)
 
 
-async def _grow(
-    connection: Connection, entity_set: EntitySet, paths: list[TypedPath]
-) -> Mapping[TypedPath, str]:
-    """Make the set's table or add to it, and record its names. All names afterwards."""
+async def _grow(connection: Connection, entity_set: EntitySet, paths: list[TypedPath]) -> None:
+    """Make the set's table or add to it, and record its names."""
     parameters = {"entity_set": entity_set.name}
     await connection.fetch(LOCK_SCHEMA)
     names = _by_path(await connection.fetch(_FIND, parameters))
@@ -166,10 +178,10 @@ async def _grow(
             "paths": [path.path for path in added],
             "edm_types": [path.edm_type for path in added],
             "names": list(added.values()),
+            "is_new": _TABLE in added,
         }
         await connection.execute(_ADD, {**parameters, **listed})
     await connection.execute(_MARK_DROPPED, {**parameters, "used": [names[path] for path in paths]})
-    return names
 
 
 def _creation(made: SetTable) -> Iterable[DDLElement]:
@@ -193,4 +205,4 @@ async def _run(connection: Connection, elements: Iterable[DDLElement]) -> None:
 
 
 def _by_path(rows: Iterable[tuple[Any, ...]]) -> dict[TypedPath, str]:
-    return {TypedPath(tuple(path.split("/")), edm_type): name for path, edm_type, name, _ in rows}
+    return {TypedPath(tuple(path.split("/")), edm_type): name for path, edm_type, name, *_ in rows}

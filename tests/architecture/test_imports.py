@@ -8,7 +8,13 @@ import pytest
 from source import PACKAGE, module_name, modules, names_imported
 
 # What a module, or any module of a package, may import of ours; its own package goes without saying.
-PORTS = {"proxy.reconcile.ports", "proxy.reconcile.stamp"}
+PORTS = {
+    "proxy.reconcile.changes",
+    "proxy.reconcile.history",
+    "proxy.reconcile.ports",
+    "proxy.reconcile.progress",
+    "proxy.reconcile.stamp",
+}
 MAY_IMPORT: dict[str, set[str]] = {
     "proxy": set(),
     "proxy.__main__": {"proxy.cli"},
@@ -16,13 +22,17 @@ MAY_IMPORT: dict[str, set[str]] = {
         "proxy",
         "proxy.app",
         "proxy.demo",
+        "proxy.operating",
+        "proxy.display",
         "proxy.events",
         "proxy.odata.errors",
-        "proxy.reconcile.ports",
+        "proxy.reconcile",
         "proxy.sandbox",
         "proxy.settings",
     },
     "proxy.demo": {"proxy.app", "proxy.events", "proxy.reconcile.ports", "proxy.settings"},
+    "proxy.display": {"proxy.reconcile"},
+    "proxy.operating": {"proxy.app", "proxy.odata", "proxy.reconcile", "proxy.settings", "proxy.store"},
     "proxy.odata": set(),
     "proxy.reconcile": {"proxy.odata"},
     "proxy.store": {"proxy.odata", *PORTS},
@@ -34,6 +44,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "proxy.errors": {"proxy.odata", "proxy.reconcile"},
     "proxy.responses": {"proxy.odata", "proxy.passthrough", "proxy.reconcile", "proxy.upstream.headers"},
     "proxy.passthrough": {"proxy.reconcile.ports", "proxy.uploads", "proxy.upstream"},
+    "proxy.soap": {"proxy.odata", "proxy.passthrough", "proxy.reconcile", "proxy.upstream"},
     "proxy.uploads": set(),
     "proxy.middleware": {"proxy.errors", "proxy.events", "proxy.upstream.calls"},
     "proxy.mirror_batch": {"proxy.errors", "proxy.odata", "proxy.reconcile"},
@@ -47,6 +58,8 @@ MAY_IMPORT: dict[str, set[str]] = {
         "proxy.reconcile",
         "proxy.responses",
     },
+    "proxy.changes": {"proxy.odata", "proxy.reconcile"},
+    "proxy.console": {"proxy.odata", "proxy.reconcile"},
     "proxy.handlers": {
         "proxy.errors",
         "proxy.middleware",
@@ -54,6 +67,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "proxy.passthrough",
         "proxy.reconcile",
         "proxy.responses",
+        "proxy.soap",
         "proxy.uploads",
         "proxy.upstream",
     },
@@ -64,6 +78,8 @@ EVERYTHING = {"proxy.app"}
 ONLY_IN: dict[str, set[str]] = {
     "aiohttp": {
         "proxy.app",
+        "proxy.changes",
+        "proxy.console",
         "proxy.errors",
         "proxy.handlers",
         "proxy.middleware",
@@ -72,6 +88,7 @@ ONLY_IN: dict[str, set[str]] = {
         "proxy.responses",
         "proxy.sandbox",
         "proxy.services",
+        "proxy.soap",
         "proxy.uploads",
         "proxy.upstream",
     },
@@ -82,6 +99,7 @@ ONLY_IN: dict[str, set[str]] = {
     "psutil": {"proxy.store"},
     "psycopg2": {"proxy.store"},
     "pydantic": {"proxy.settings"},
+    "rich": {"proxy.cli", "proxy.display"},
     "sqlalchemy": {"proxy.store"},
     "structlog": {"proxy.events"},
     "uvloop": {"proxy.cli", "proxy.demo"},

@@ -48,10 +48,9 @@ async def held(place: World, path: str) -> Answer:
 
 
 async def sweep(place: World) -> None:
-    place.proxy.sweeper.grace_s = 0
     model = place.proxy.metadata.model
     assert model is not None
-    await place.proxy.sweeper.sweep(model)
+    await place.proxy.settler.settle(model)
 
 
 def assert_own_error(answer: Answer, status: int, code: str, accept: str = "application/json") -> None:

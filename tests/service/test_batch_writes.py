@@ -85,15 +85,15 @@ async def test_what_a_batch_wrote_is_in_the_mirror_and_once_in_the_history(
     assert (await aged(place, contact)).json()["d"]["FirstName"] == "In another"
     assert (await aged(place, f"AccountSet(guid'{made['AccountId']}')")).json()["d"] == made
     assert (await place.ask(f"/{third}")).status == 404
-    recorded = revisions(database_url, "entity_key, source, method, deleted")[before:]
+    recorded = revisions(database_url, "entity_key, source, method, deleted, gap")[before:]
     keys = [path[path.index("(") + 1 : -1] for path in (first, second, third, contact)]
     assert sorted(recorded) == sorted(
         [
-            (keys[0], "client write", "Batch", False),
-            (keys[1], "client write", "Batch", False),
-            (keys[2], "client write", "Batch", True),
-            (keys[3], "client write", "Batch", False),
-            (f"guid'{made['AccountId']}'", "client write", "Batch", False),
+            (keys[0], "client write", "Batch", False, False),
+            (keys[1], "client write", "Batch", False, False),
+            (keys[2], "client write", "Batch", True, False),
+            (keys[3], "client write", "Batch", False, False),
+            (f"guid'{made['AccountId']}'", "client write", "Batch", False, False),
         ]
     )
     assert outcomes(database_url) == [("Batch", "applied")]
@@ -269,8 +269,7 @@ async def test_without_a_whole_answer_the_intent_stays_open_until_it_is_read_bac
         assert str(intent.id) in answer.json()["error"]["message"]["value"]
     assert batches(place) == 1
     assert (await aged(place, first)).status == 504
-    place.proxy.sweeper.grace_s = 0
-    await place.proxy.sweeper.sweep(place.proxy.metadata.model)  # type: ignore[arg-type]
+    await place.proxy.settler.settle(place.proxy.metadata.model)  # type: ignore[arg-type]
     assert outcomes(database_url) == [("Batch", "applied")]
     assert (await aged(place, first)).json()["d"]["Name"] == "One"
     assert (await aged(place, third)).json()["d"]["Name"] == "Three"
@@ -291,8 +290,7 @@ async def test_a_batch_that_was_not_applied_is_refused_once_it_is_late(database_
         held = await place.ask(f"/{path}")
         place.sandbox.faults.add(Fault(kind="reset_before", path="$batch"))
         assert (await send(place, changeset(part("MERGE", path, {"Name": "Lost"})))).status == 504
-        place.proxy.sweeper.grace_s = 0
-        await place.proxy.sweeper.sweep(place.proxy.metadata.model)  # type: ignore[arg-type]
+        await place.proxy.settler.settle(place.proxy.metadata.model)  # type: ignore[arg-type]
         assert outcomes(database_url) == [("Batch", "refused")]
         assert (await aged(place, path)).body == held.body
 
@@ -304,8 +302,7 @@ async def test_a_create_that_nobody_answered_stays_undetermined(database_url: st
         place.sandbox.faults.add(Fault(kind="applied_no_answer", path="$batch"))
         parts = changeset(part("POST", "AccountSet", {"Name": "New"}), part("MERGE", path, {"Name": "Known"}))
         assert (await send(place, parts)).status == 504
-        place.proxy.sweeper.grace_s = 0
-        await place.proxy.sweeper.sweep(place.proxy.metadata.model)  # type: ignore[arg-type]
+        await place.proxy.settler.settle(place.proxy.metadata.model)  # type: ignore[arg-type]
         assert outcomes(database_url) == [("Batch", "undetermined")]
         assert (await aged(place, path)).json()["d"]["Name"] == "Known"
 
@@ -405,3 +402,11 @@ async def test_a_server_without_batches_says_so(database_url: str) -> None:
         assert (answer.status, answer.body) == (direct.status, direct.body)
         assert answer.status == 404
         assert outcomes(database_url) == [("Batch", "refused")]
+
+
+async def test_what_passed_unseen_before_a_batch_is_not_denied(place: World, database_url: str) -> None:
+    path = path_of(place)
+    await place.ask(f"/{path}")
+    place.sandbox.faults.add(Fault(kind="cut", method="GET"))
+    await send(place, changeset(part("MERGE", path, {"Name": "Merged"})))
+    assert revisions(database_url, "source, gap")[1:] == [("client write", True)]

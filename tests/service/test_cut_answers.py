@@ -88,23 +88,21 @@ async def test_looks_before_and_after_a_write_that_are_cut_do_not_fail_it(
     answer = await place.ask(path, method, body=body, Content_Type="application/json")
     assert (answer.status, answer.cache) == (status, f"syncpoint; fwd=method; fwd-status={status}")
     place.sandbox.faults.clear()
-    place.proxy.sweeper.grace_s = 0
     model = place.proxy.metadata.model
     assert model is not None
-    await place.proxy.sweeper.sweep(model)
+    await place.proxy.settler.settle(model)
     assert await place.proxy.store.open_intents() == []
 
 
-async def test_a_sweep_that_is_cut_is_made_again(place: World) -> None:
+async def test_settling_that_is_cut_is_tried_again(place: World) -> None:
     path = path_of(place)
     place.sandbox.faults.add(Fault(kind="applied_no_answer", method="MERGE"))
     assert (await place.merge(path, NAME.decode())).status == 504
     place.sandbox.faults.add(Fault(kind="cut", method="GET"))
-    place.proxy.sweeper.grace_s = 0
     model = place.proxy.metadata.model
     assert model is not None
     for left in (1, 0):
-        await place.proxy.sweeper.sweep(model)
+        await place.proxy.settler.settle(model)
         assert len(await place.proxy.store.open_intents()) == left
 
 

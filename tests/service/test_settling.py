@@ -36,7 +36,7 @@ async def lose_the_answer(place: World, method: str, path: str, body: bytes) -> 
 async def outcomes(place: World, hands: Hands, database_url: str) -> list[Any]:
     hands.advance(place, 400)
     assert place.proxy.metadata.model is not None
-    await place.proxy.sweeper.sweep(place.proxy.metadata.model)
+    await place.proxy.settler.settle(place.proxy.metadata.model)
     return [
         outcome for (outcome,) in query(database_url, "SELECT outcome FROM syncpoint.intents ORDER BY id")
     ]
@@ -70,5 +70,5 @@ async def test_an_error_nobody_expected_starves_no_other(
     async def fails(*_: Any) -> None:
         raise LookupError("a bug")
 
-    monkeypatch.setattr("proxy.reconcile.sweeper.look_for", fails)
+    monkeypatch.setattr("proxy.reconcile.settler.look_for", fails)
     assert await outcomes(place, hands, database_url) == [None, "applied"]

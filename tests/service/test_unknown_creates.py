@@ -24,7 +24,6 @@ def hands() -> Hands:
 @pytest.fixture
 async def place(database_url: str, hands: Hands) -> AsyncIterator[World]:
     async with world(database_url, now=hands.now) as made:
-        made.proxy.sweeper.grace_s = 0
         yield made
 
 
@@ -37,10 +36,10 @@ async def create(place: World, fault: Any = None, body: bytes = BODY) -> Answer:
 
 
 async def outcomes(place: World, database_url: str) -> Sequence[str | None]:
-    """How each intent has ended after another sweep."""
+    """How each intent has ended after another look."""
     model = place.proxy.metadata.model
     assert model is not None
-    await place.proxy.sweeper.sweep(model)
+    await place.proxy.settler.settle(model)
     return [
         outcome for (outcome,) in query(database_url, "SELECT outcome FROM syncpoint.intents ORDER BY id")
     ]

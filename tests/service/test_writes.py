@@ -115,8 +115,7 @@ async def test_applied_but_not_answered_is_unknown_and_then_settled(place: World
     (intent,) = await place.proxy.store.open_intents()
     assert str(intent.id) in answer.json()["error"]["message"]["value"]
     assert (await place.ask(path, Cache_Control="only-if-cached")).status == 504
-    place.proxy.sweeper.grace_s = 0
-    await place.proxy.sweeper.sweep(place.proxy.metadata.model)
+    await place.proxy.settler.settle(place.proxy.metadata.model)
     assert await place.proxy.store.open_intents() == []
     after = await place.ask(path)
     assert after.status == (404 if method == "DELETE" else 200)

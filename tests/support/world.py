@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from unittest.mock import patch
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -172,6 +171,9 @@ async def world(
             "services_listen": "127.0.0.1:0",
             "database_url": database_url,
             "upstream.service_root": root,
+            # Open intents are settled, and sets polled and swept, when a test says so, and not in between.
+            "background.enabled": False,
+            "background.requests_per_s": 1e6,
             "sync.audit_share": 1.0 if audit else 0.0,
             "sets.AccountSet.effects": [
                 {"set": "CustomerAddressSet", "via": ["Address1_AddressId", "Address2_AddressId"]}
@@ -181,8 +183,6 @@ async def world(
         loaded = Settings.load(None, overrides, environment={})
         clock: Any = {} if now is None else {"now": now}
         jar = aiohttp.DummyCookieJar()
-        # Open intents are settled when a test says so, and not in between.
-        with patch("proxy.reconcile.sweeper._PAUSE_S", 3600.0):
-            async with running(loaded, **clock) as proxy, aiohttp.ClientSession(cookie_jar=jar) as session:
-                sandbox.journal.clear()
-                yield World(sandbox, proxy, session, root)
+        async with running(loaded, **clock) as proxy, aiohttp.ClientSession(cookie_jar=jar) as session:
+            sandbox.journal.clear()
+            yield World(sandbox, proxy, session, root)

@@ -40,6 +40,12 @@ def sample(metrics: Metrics, name: str, **labels: str) -> float | None:
 
 OBSERVATIONS = [
     (
+        seen.OperatorActed("revert", "AccountSet", "guid'8f2c'", "someone", "127.0.0.1", "r1"),
+        {"action": "revert", "user": "someone", "client": "127.0.0.1", "request_id": "r1"},
+        [],
+    ),
+    (seen.RevisionsDropped(("revisions_2020q1",)), {"partitions": ["revisions_2020q1"]}, []),
+    (
         seen.EntitiesStored("AccountSet", 3, 2),
         {"stored": 3, "changed": 2},
         [
@@ -86,6 +92,30 @@ OBSERVATIONS = [
     (seen.AtomProven("AccountSet", "entry", "Name"), {"form": "entry", "title": "Name"}, []),
     (seen.MetadataLoaded("upstream", 374), {"source": "upstream", "entity_sets": 374}, []),
     (seen.MetadataUnusable("not XML"), {"error": "not XML"}, []),
+    (seen.MetadataChanged(2, 1), {"added": 2, "removed": 1}, []),
+    (
+        seen.EntityUnreadable("AccountSet", "guid'8f2c'", "no key"),
+        {"entity_key": "guid'8f2c'", "error": "no key"},
+        [("entities_unreadable_total", {"entity_set": "AccountSet"}, 1)],
+    ),
+    (seen.LeaseNotKept("poll"), {"lease": "poll"}, []),
+    (seen.SetNotFollowed("AccountSet", "no stamp"), {"reason": "no stamp"}, []),
+    (
+        seen.SetPolled("AccountSet", 3, 2),
+        {"seen": 3, "refreshed": 2},
+        [("polls_total", {"entity_set": "AccountSet"}, 1)],
+    ),
+    (seen.UpstreamClockWentBack("AccountSet", 60.0), {"seconds": 60.0}, []),
+    (
+        seen.SetSwept("AccountSet", 100, 2, 1),
+        {"rows": 100, "deleted": 2, "refreshed": 1},
+        [("entities_swept_total", {"entity_set": "AccountSet"}, 2)],
+    ),
+    (
+        seen.SweepStopped("AccountSet", "empty", "nothing listed"),
+        {"kind": "empty", "detail": "nothing listed"},
+        [("sweeps_stopped_total", {"entity_set": "AccountSet"}, 1)],
+    ),
     (
         seen.TaskFailed("settle", ValueError(SECRET)),
         {"task": "settle", "error": "ValueError"},

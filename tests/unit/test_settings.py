@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from proxy.reconcile.policy import Effect, Mode, OnConflict, Policy, SyncRules
+from proxy.reconcile.policy import Effect, Mode, OnConflict, Policy, PollRules, SweepRules, SyncRules
 from proxy.settings import Address, SetPolicySettings, Settings, SettingsError, mask_password
 
 CONFIG = Path(__file__).parents[2] / "config"
@@ -162,7 +162,10 @@ def test_all_problems_are_told_together(tmp_path: Path) -> None:
         ("[sets.A]\nvolatil = []", "sets.A.volatil: unknown key; did you mean sets.A.volatile?"),
         ("log = 5", "log: must be a table"),
         ("sets = 5", "sets: must be a table"),
-        ('[sets.A]\nmode = "shadw"', "sets.A.mode: must be 'forward' or 'checked', not 'shadw'"),
+        (
+            '[sets.A]\nmode = "shadw"',
+            "sets.A.mode: must be 'forward', 'shadow', 'checked' or 'bounded', not 'shadw'",
+        ),
         ('[sets.A]\neffects = [{ set = "B" }]', "sets.A.effects[0].via: Field required"),
         (
             '[sets.A]\nvolatile = "B"',
@@ -349,3 +352,51 @@ def test_the_sync_rules_take_each_setting() -> None:
         upstream__stamp__version="Row",
     )
     assert settings.sync_rules() == SyncRules(1, 0.5, 2, 3, 4, "Changed", "Row")
+
+
+# The identity of background work.
+
+
+def test_the_headers_of_background_work_are_secrets_and_come_from_the_environment() -> None:
+    name = "SYNCPOINT_UPSTREAM__SERVICE__HEADERS"
+    settings = load(environment={name: '{"Authorization": "Bearer s3cret"}'})
+    assert settings.service_headers() == {"Authorization": "Bearer s3cret"}
+    assert "s3cret" not in settings.to_toml()
+    assert "s3cret" not in repr(settings)
+    assert tomllib.loads(settings.to_toml())["upstream"]["service"]["headers"] == {"Authorization": "***"}
+
+
+def test_headers_that_cannot_be_read_are_told_without_showing_them(tmp_path: Path) -> None:
+    told = problems(tmp_path, "", {"SYNCPOINT_UPSTREAM__SERVICE__HEADERS": "Bearer s3cret"})
+    assert "upstream.service.headers: must be a table" in told[0]
+    assert "s3cret" not in told[0]
+
+
+def test_the_proxys_own_identity_needs_no_headers() -> None:
+    assert load().service_headers() == {}
+
+
+def test_background_work_takes_each_setting() -> None:
+    settings = load(
+        background__poll_every_s=1,
+        background__poll_overlap_s=2,
+        background__look_back_s=3,
+        background__sweep_every_s=4,
+        background__sweep_pages_per_s=5,
+        background__sweep_missing_share=0.6,
+    )
+    assert settings.poll_rules() == PollRules(1, 2, 3)
+    assert settings.sweep_rules() == SweepRules(4, 5, 0.6)
+
+
+def test_a_bounded_set_takes_its_age_from_its_table_or_the_defaults() -> None:
+    policies = load(
+        """
+        [defaults]
+        max_age_s = 90
+        [sets.AccountSet]
+        mode = "bounded"
+        deletes_may_lag = true
+        """
+    ).policies()
+    assert policies.of("AccountSet") == Policy(Mode.BOUNDED, max_age_s=90, deletes_may_lag=True)

@@ -1,7 +1,7 @@
 """The rules of writing as decision tables."""
 
 import uuid
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
@@ -125,15 +125,16 @@ def state(digest: bytes, name: str) -> Fetched:
     return Fetched((("AccountId", ID),), "{}", {"Name": name}, Stamp(), digest, True, 1, NOW)
 
 
-SOON, LATER = timedelta(seconds=10), timedelta(seconds=301)
+SOON, LATER = False, True
 
 
 @pytest.mark.parametrize(
-    ("deletes", "seen", "age", "expected"),
+    ("deletes", "seen", "is_late", "expected"),
     [
         pytest.param(False, state(b"2", "new"), SOON, Outcome.APPLIED, id="seen"),
         pytest.param(False, state(b"1", "old"), SOON, None, id="not seen yet"),
         pytest.param(False, state(b"1", "old"), LATER, Outcome.REFUSED, id="not seen, and never will be"),
+        pytest.param(False, state(b"1", "new"), LATER, Outcome.UNDETERMINED, id="as it was before"),
         pytest.param(False, state(b"3", "other"), SOON, None, id="somebody else changed it"),
         pytest.param(False, state(b"3", "other"), LATER, Outcome.UNDETERMINED, id="nobody can tell"),
         pytest.param(False, None, LATER, Outcome.UNDETERMINED, id="deleted since"),
@@ -142,28 +143,26 @@ SOON, LATER = timedelta(seconds=10), timedelta(seconds=301)
         pytest.param(True, state(b"1", "old"), LATER, Outcome.REFUSED, id="delete never seen"),
     ],
 )
-def test_decide_settlement(deletes, seen, age, expected) -> None:
+def test_decide_settlement(deletes, seen, is_late, expected) -> None:
     outcome = decide_settlement(
         deletes=deletes,
         before=b"1",
         changes={"Name": "new"},
         seen=seen,
-        age=age,
-        limit=timedelta(seconds=300),
+        is_late=is_late,
     )
     assert outcome is expected
 
 
 @pytest.mark.parametrize("changes", [{}, {"Name": "old"}, None])
 def test_a_write_that_asked_for_nothing_new_is_never_guessed(changes: dict[str, str] | None) -> None:
-    for age, expected in ((SOON, None), (LATER, Outcome.UNDETERMINED)):
+    for is_late, expected in ((SOON, None), (LATER, Outcome.UNDETERMINED)):
         outcome = decide_settlement(
             deletes=False,
             before=b"1",
             changes=changes,
             seen=state(b"1", "old"),
-            age=age,
-            limit=timedelta(seconds=300),
+            is_late=is_late,
         )
         assert outcome is expected
 
@@ -194,7 +193,7 @@ POSTED = {"Name": "new", "Description": ""}
 )
 def test_decide_creation(posted, found, rivals, is_complete, soon, late) -> None:
     creations = Creations(posted, found, rivals, is_complete, 1)
-    for age, expected in ((SOON, soon), (LATER, late)):
-        outcome, made = decide_creation(creations, age, timedelta(seconds=300))
+    for is_late, expected in ((SOON, soon), (LATER, late)):
+        outcome, made = decide_creation(creations, is_late=is_late)
         assert outcome is expected
         assert made is (MADE if expected is APPLIED else None)

@@ -1,0 +1,78 @@
+"""Who may act through the admin API, and how what goes wrong is said there."""
+
+from __future__ import annotations
+
+import ipaddress
+import uuid
+from urllib.parse import urlsplit
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from proxy.odata.errors import ODataError
+from proxy.reconcile.errors import OutcomeUnknown, SyncError, WritesRefused
+from proxy.reconcile.operator import CannotAct, NotFound, Operator
+from proxy.reconcile.ports import StoreUnavailable, UpstreamFailure
+
+STATUS: tuple[tuple[type[Exception], int], ...] = (
+    (NotFound, 404),
+    (CannotAct, 409),
+    (ODataError, 400),
+    (ValueError, 400),
+    (WritesRefused, 503),
+    (StoreUnavailable, 503),
+    (OutcomeUnknown, 504),
+    (SyncError, 409),
+    (UpstreamFailure, 502),
+)
+
+
+@web.middleware
+async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Say what is known to go wrong as `{"error": …}`."""
+    try:
+        return await handler(request)
+    except tuple(kind for kind, _ in STATUS) as error:
+        status = next(status for kind, status in STATUS if isinstance(error, kind))
+        if isinstance(error, ODataError) and error.status == 404:
+            status = 404
+        return web.json_response({"error": str(error) or type(error).__name__}, status=status)
+
+
+@web.middleware
+async def only_ours(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Let nobody write but callers on this machine, and no page that another site has put into a browser.
+
+    A browser tells where a request comes from (Sec-Fetch-Site, Origin); what it calls the host, another
+    site's name server may have chosen, so only names of the loopback count.
+    """
+    if request.method not in ("GET", "HEAD") and (why := _refusal(request)):
+        return web.json_response({"error": why}, status=403)
+    return await handler(request)
+
+
+def operator(request: web.Request) -> Operator:
+    """Who acts. Nobody logs in yet: where the request came from is all there is."""
+    return Operator(None, request.remote, f"api-{uuid.uuid4().hex}")
+
+
+def _refusal(request: web.Request) -> str | None:
+    if not _is_loopback(request.remote or ""):
+        return "Changes are taken from this machine only."
+    if not _is_loopback(urlsplit(f"//{request.host}").hostname or ""):
+        return "Changes are taken under a name of the loopback only."
+    if request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
+        return "Another site's page may not make changes."
+    origin = request.headers.get("Origin")
+    if origin is not None and origin != f"{request.scheme}://{request.host}":
+        return "Another site's page may not make changes."
+    return None
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,97 @@
+"""What a SOAP message to Dynamics' organisation service names; nothing else of it is understood.
+
+The messages that change records ("Execute" carries most of them as a request with parameters) name them by
+logical name and id: in an EntityReference or an Entity, and in a few plain parameters.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from dataclasses import dataclass
+from typing import Any
+
+from lxml import etree
+
+PATH = re.compile(r"/XRMServices/2011/Organization\.svc(?:/web)?/?(?:\?.*)?$", re.IGNORECASE | re.DOTALL)
+CHANGING = frozenset(
+    {
+        "Create",
+        "Update",
+        "Delete",
+        "SetState",
+        "SetStateDynamicEntity",
+        "Assign",
+        "Associate",
+        "AssociateEntities",
+        "Disassociate",
+        "DisassociateEntities",
+        "Merge",
+    }
+)
+_TYPE = "{http://www.w3.org/2001/XMLSchema-instance}type"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """`name`: as in CHANGING. `entities`: logical name and id of each record named, each once."""
+
+    name: str
+    entities: tuple[tuple[str, uuid.UUID], ...]
+
+
+def read_message(body: bytes) -> Message | None:
+    """The message in a SOAP envelope; None for one that changes no record, and for what is no envelope."""
+    parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, remove_comments=True)
+    try:
+        envelope: Any = etree.fromstring(body, parser)
+    except (etree.XMLSyntaxError, ValueError):
+        return None
+    content = next((child for child in envelope if _local(child) == "Body"), None)
+    if content is None or not len(content):
+        return None
+    name = _local(content[0])
+    if name == "Execute":
+        request = next(iter(content[0]), None)
+        if request is None:
+            return None
+        asked = _text(request, "RequestName") or request.get(_TYPE, "").rpartition(":")[2]
+        name = asked.removesuffix("Request")
+    if name not in CHANGING:
+        return None
+    return Message(name, tuple(dict.fromkeys(_named(content[0]))))
+
+
+def _named(content: Any) -> list[tuple[str, uuid.UUID]]:
+    found: list[tuple[str, uuid.UUID]] = []
+    for element in content.iter():
+        if not isinstance(element.tag, str):
+            continue
+        for name, key in (("LogicalName", "Id"), ("entityName", "id"), ("entityName", "entityId")):
+            logical, identity = _text(element, name), _guid(_text(element, key))
+            if logical and identity:
+                found.append((logical, identity))
+    # Merge names the loser by its id alone: it is of the winner's type.
+    for pair in content.iter():
+        if isinstance(pair.tag, str) and _text(pair, "key") == "SubordinateId" and found:
+            identity = _guid(_text(pair, "value"))
+            if identity:
+                found.append((found[0][0], identity))
+    return found
+
+
+def _local(element: Any) -> str:
+    return str(etree.QName(element).localname) if isinstance(element.tag, str) else ""
+
+
+def _text(element: Any, name: str) -> str:
+    """The text of the child of that name; empty without one."""
+    return next((child.text or "" for child in element if _local(child) == name), "").strip()
+
+
+def _guid(text: str) -> uuid.UUID | None:
+    try:
+        found = uuid.UUID(text)
+    except ValueError:
+        return None
+    return found if found.int else None

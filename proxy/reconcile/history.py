@@ -1,0 +1,193 @@
+"""What the history says: revisions, and the port by which they are read. All instants are aware UTC."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from proxy.odata.edm import EntityKey, EntitySet
+from proxy.reconcile.ports import Provenance, SetState
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """One recorded state of one entity.
+
+    `key`: the key predicate in canonical form, without brackets. `document`: None where the entity ceased to
+    exist (`deleted`); what was posted where the state itself was never seen (`unseen`).
+    `effective_at`: since when the state held, as far as upstream told. `changed`: the properties that differ
+    from the state before, None where that is not known. `gap`: between the state before, last seen at
+    `seen_until`, and this one others may have passed.
+    """
+
+    id: int
+    entity_set: str
+    key: str
+    recorded_at: datetime
+    effective_at: datetime
+    provenance: Provenance
+    method: str | None
+    changed: tuple[str, ...] | None
+    document: str | None
+    unseen: bool
+    deleted: bool
+    gap: bool
+    seen_until: datetime | None
+
+
+class History(Protocol):
+    """Reads revisions. Every method raises StoreUnavailable."""
+
+    async def revisions(
+        self, entity_set: EntitySet, key: EntityKey, *, before: int | None = None, limit: int = 50
+    ) -> Sequence[Revision]:
+        """Those of one entity, newest first; `before`: only those older than the revision of that id."""
+
+    async def revision(self, identity: int) -> Revision | None: ...
+
+    async def as_of(self, entity_set: EntitySet, key: EntityKey, at: datetime) -> Revision | None:
+        """The state that held at `at`, as far as the history knows; `deleted` for one that was gone by
+        then, None for what is older than the history."""
+
+    async def all_as_of(
+        self, entity_set: EntitySet, at: datetime, *, after: str = "", limit: int = 50
+    ) -> Sequence[Revision]:
+        """The entities that existed at `at`, in the order of their keys' text, from behind `after`."""
+
+    async def drop_revisions(self, days: Mapping[str, int], otherwise: int) -> Sequence[str]:
+        """Make room for the quarters to come, and drop what is older than its set keeps.
+
+        `days`: how long sets keep revisions, `otherwise` all others; 0: for ever. The partitions that
+        something was taken from. As-of reads of what remains find the same as before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One of two states in conflict; `modified_on` is naive UTC."""
+
+    document: str | None
+    modified_on: datetime | None
+    version_number: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """What the mirror `held` and what upstream had `seen` when it was found. `settled_at`: over since."""
+
+    id: int
+    entity_set: str
+    key: str
+    held: Side
+    seen: Side
+    found_at: datetime
+    request_id: str
+    settled_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class IntentLine:
+    """A write whose end is not known (`closed_at` is None), or never will be."""
+
+    id: int
+    method: str
+    entity_set: str
+    key: str | None
+    opened_at: datetime
+    closed_at: datetime | None
+    user: str | None
+    client: str | None
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class SetOverview:
+    """What the store says of an entity set. `entities`: an estimate, None while there is none."""
+
+    name: str
+    state: SetState
+    entities: int | None
+    open_conflicts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """An entity that the mirror would have shown otherwise; both as JSON text, origins as placeholders."""
+
+    key: str
+    mirror: str
+    upstream: str
+
+
+@dataclass(frozen=True, slots=True)
+class Shadowed:
+    """What one reply has shown. `shape`: what was read, and with which query options."""
+
+    entity_set: str
+    shape: str
+    same: int
+    different: int
+    not_compared: int
+    examples: Sequence[Difference] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ShadowCount:
+    """What all replies of one shape have shown, and the last differing examples."""
+
+    entity_set: str
+    shape: str
+    requests: int
+    same: int
+    different: int
+    not_compared: int
+    last_at: datetime
+    examples: Sequence[Difference]
+
+
+@dataclass(frozen=True, slots=True)
+class LearnedEffect:
+    """What polls found changed within seconds of client writes of another set: maybe an effect of those.
+
+    `operation`: of the writes to `entity_set`. `times`: how often something of `changed_set` followed one;
+    `named`: how often the written entity names what changed. `via`: its properties that did in one case.
+    """
+
+    entity_set: str
+    operation: str
+    changed_set: str
+    times: int
+    named: int
+    via: tuple[str, ...]
+
+
+class Casebook(Protocol):
+    """What an operator looks at. Every method raises StoreUnavailable."""
+
+    async def conflicts(
+        self, entity_set: str | None = None, *, after: int = 0, limit: int = 50
+    ) -> Sequence[Conflict]:
+        """Open ones, oldest first; `entity_set`: of that set only."""
+
+    async def conflict(self, identity: int) -> Conflict | None:
+        """Open or settled."""
+
+    async def intent_lines(self, *, limit: int = 200) -> Sequence[IntentLine]:
+        """Writes that are open, or were given up as undetermined; oldest first."""
+
+    async def sets_overview(self) -> Sequence[SetOverview]:
+        """The sets of which anything is known, by name."""
+
+    async def learned_effects(self) -> Sequence[LearnedEffect]:
+        """Of the last day, the most frequent first."""
+
+    async def shadow_counts(self) -> Sequence[ShadowCount]:
+        """What shadow mode found, by entity set and shape."""
+
+
+class ShadowLog(Protocol):
+    """Keeps what shadow mode finds. Every method raises StoreUnavailable."""
+
+    async def note_shadow(self, found: Shadowed, request_id: str) -> None:
+        """Add to the counts of its shape, and keep the newest examples."""
