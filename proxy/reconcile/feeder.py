@@ -114,9 +114,16 @@ class Feeder:
             uris = [entity_uri(raw) for raw in read_json(reply)[1].values]
         else:
             uris = [entry.id for entry in atom.entry_heads(reply.body)]
-        return [key for uri in uris if (key := self.key_in(uri, entity_set, model)) is not None]
+        return [key for uri in uris if (key := self._key_in(uri, entity_set, model)) is not None]
 
-    def key_in(self, uri: str | None, entity_set: EntitySet, model: Model) -> EntityKey | None:
+    def key_made(self, reply: Reply, entity_set: EntitySet, model: Model) -> EntityKey | None:
+        """The key of what a create has made, by the Location in its answer; None where that names none."""
+        try:
+            return self._key_in(reply.headers.get("Location"), entity_set, model)
+        except ODataError:
+            return None
+
+    def _key_in(self, uri: str | None, entity_set: EntitySet, model: Model) -> EntityKey | None:
         at = (uri or "").lower().find(self._mirror.root_path.lower())
         if uri is None or at < 0:
             return None

@@ -180,14 +180,16 @@ class Mirror:
         reply = await self._upstream.send(ask.own_read(target))
         return self.read_entities(reply, entity_set, model, number)
 
-    def is_gone(self, reply: Reply, ask: Ask) -> bool:
+    def is_gone(self, reply: Reply, ask: Ask, *, was_deleted: bool = False) -> bool:
         """True for the 404 by which upstream says that an entity does not exist (rule 11).
 
-        A caller's own credentials may hide an entity, so only the proxy's identity can tell.
+        A caller's own credentials may hide an entity, so only the proxy's identity can tell, or a DELETE
+        of the caller's before.
         """
+        may_tell = was_deleted or ask.caller.credentials is None
         return (
             reply.status == 404
-            and ask.caller.credentials is None
+            and may_tell
             and self.rules.deleted_code in reply.body.decode("utf-8", "replace")
         )
 

@@ -14,7 +14,7 @@ from typing import Any
 from proxy.odata import verbose_json
 from proxy.odata.edm import EntityKey, EntitySet, Model
 from proxy.odata.errors import ODataError
-from proxy.odata.operation import ChangeLinks, CreateEntity, Write
+from proxy.odata.operation import ChangeLinks, CreateEntity, DeleteEntity, Write
 from proxy.odata.query_options import with_select
 from proxy.odata.uri import entity_path
 from proxy.reconcile.background import Background
@@ -87,16 +87,9 @@ class Writer:
 
     async def _send(self, operation: Write, intent: Intent, before: Before, ask: Ask, model: Model) -> Answer:
         reply, cut = await self._sender.send(intent, ask.request)
-        outcome = outcome_of(reply)
-        if outcome is Outcome.APPLIED:
-            settled = await self._settle_applied(operation, intent, before, reply, ask, model)
-        elif outcome is Outcome.REFUSED:
-            settled = await self._sender.settle(intent, Settlement(outcome, intent.fetch_number))
-        else:
-            settled = False
-        if not settled:
-            self._sender.leave_open(intent)
-        return Relayed(reply, CacheStatus(fwd="method", stored=settled and outcome is Outcome.APPLIED), cut)
+        settling = self._settle(operation, intent, before, reply, ask, model)
+        outcome = await self._sender.end(intent, settling)
+        return Relayed(reply, CacheStatus(fwd="method", stored=outcome is Outcome.APPLIED), cut)
 
     # Before
 
@@ -156,6 +149,18 @@ class Writer:
 
     # After
 
+    async def _settle(
+        self, operation: Write, intent: Intent, before: Before, reply: Reply, ask: Ask, model: Model
+    ) -> Outcome | None:
+        """What was committed of upstream's answer. None: the intent stays open."""
+        outcome = outcome_of(reply)
+        settled = False
+        if outcome is Outcome.APPLIED:
+            settled = await self._settle_applied(operation, intent, before, reply, ask, model)
+        elif outcome is Outcome.REFUSED:
+            settled = await self._sender.settle(intent, Settlement(outcome, intent.fetch_number))
+        return outcome if settled else None
+
     async def _settle_applied(
         self, operation: Write, intent: Intent, before: Before, reply: Reply, ask: Ask, model: Model
     ) -> bool:
@@ -171,7 +176,8 @@ class Writer:
         after: Mapping[str, Any] = look.fetched.values if look.fetched else {}
         stale = [*touched_of(intent, model), *touched_by(effects, after, model)]
         if look.fetched is None:
-            if intent.key is None or not self._mirror.is_gone(look.reply, ask):
+            was_deleted = isinstance(operation, DeleteEntity)
+            if intent.key is None or not self._mirror.is_gone(look.reply, ask, was_deleted=was_deleted):
                 return False
             settlement = Settlement(
                 Outcome.APPLIED, look.number, removed=[Touched(entity_set, intent.key)], stale=stale
@@ -202,7 +208,7 @@ class Writer:
             created = self._mirror.read_one(reply, entity_set, None, model, intent.fetch_number)
             if created is not None:
                 return Look(intent.fetch_number, reply, created)
-            key = self._feeder.key_in(reply.headers.get("Location"), entity_set, model)
+            key = self._feeder.key_made(reply, entity_set, model)
         return None if key is None else await self._mirror.fetch_key(entity_set, key, model, ask)
 
     def _was_overwritten(
