@@ -46,6 +46,10 @@ class UpstreamBroken(UpstreamFailure):
     sent = True
 
 
+class UpstreamTooLong(UpstreamBroken):
+    """The answer to a GET is longer than may be held."""
+
+
 class UpstreamCut(UpstreamFailure):
     """A status and headers came, the body did not come whole. `reply` holds what came."""
 
@@ -74,7 +78,8 @@ class Request:
 class Reply:
     """Upstream's whole answer.
 
-    `body` is decoded from any Content-Encoding, which `headers` still names as upstream sent it.
+    `body` is decoded from any Content-Encoding, which `headers` still names as upstream sent it; `is_coded`
+    where that could not be done, so that the body is as it came and says nothing to us.
     `sent_at` and `received_at` are our clock. `upstream_sent_at` is the earliest that upstream's own clock
     can have shown when the request was sent; None while it never told the time.
     """
@@ -86,6 +91,7 @@ class Reply:
     sent_at: datetime
     received_at: datetime
     upstream_sent_at: datetime | None = None
+    is_coded: bool = False
 
     @property
     def media_type(self) -> str:

@@ -112,6 +112,8 @@ async def test_directives(place: World) -> None:
     fresh = await place.ask(path, Cache_Control="no-cache")
     assert "fwd=request" in fresh.cache
     assert place.upstream_requests() == [f"GET {path}"]
+    for seconds in ("9" * 400, "9" * 5000):
+        assert "hit" in (await place.ask(path, Cache_Control=f"max-age={seconds}, max-stale={seconds}")).cache
     passed = await place.ask(path, Cache_Control="no-store")
     assert "detail=no-store" in passed.cache
 
