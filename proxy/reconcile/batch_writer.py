@@ -20,7 +20,7 @@ from proxy.reconcile.exchange import Answer, Ask, CacheStatus, Relayed
 from proxy.reconcile.feeder import Feeder
 from proxy.reconcile.mirror import KEYS_PER_REQUEST, Mirror
 from proxy.reconcile.observations import Observe, StoreFailed
-from proxy.reconcile.outcomes import outcome_of, requested_changes, shows, touched_by
+from proxy.reconcile.outcomes import chosen_key, outcome_of, requested_changes, shows, touched_by
 from proxy.reconcile.ports import (
     Fetched,
     Intent,
@@ -157,6 +157,9 @@ class BatchWriter:
         for operation, step in batch.writes:
             target = step.written
             if target is None:
+                content_type = step.part.headers.get("Content-Type", "")
+                if (chosen := chosen_key(operation, step.part.body, content_type, model)) is not None:
+                    touched.append(Touched(operation.entity_set, chosen))
                 continue
             touched.append(target)
             held = before.get((target.entity_set.name, target.key))
@@ -230,6 +233,7 @@ class BatchWriter:
         if shown is None:
             return None
         targets = {(one.entity_set.name, one.key) for _, step in batch.writes if (one := step.written)}
+        targets |= {(entity_set.name, state.key) for entity_set, state in shown.seen}
         stale += (
             Touched(model.entity_sets[name], key)
             for name, key in intent.touched

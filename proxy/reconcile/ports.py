@@ -191,7 +191,8 @@ class NewIntent:
     """The durable mark that a write is about to be sent.
 
     `target` is None for a create, whose key upstream makes, and for a batch, whose writes all stand in
-    `touched`, with the entities that the write is known to change beside its target. `body` is what the
+    `touched`, with the entities that the write is known to change beside its target; so does the key that a
+    client has chosen for what is to be made. `body` is what the
     client posted, `before` the digest of the target's state seen just before (None: not known or none).
     """
 

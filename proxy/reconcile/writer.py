@@ -22,7 +22,7 @@ from proxy.reconcile.exchange import Answer, Ask, CacheStatus, Relayed
 from proxy.reconcile.feeder import Feeder
 from proxy.reconcile.freshness import in_sync
 from proxy.reconcile.mirror import Look, Mirror, read_json
-from proxy.reconcile.outcomes import outcome_of, read_posted, requested_changes, shows, touched_by
+from proxy.reconcile.outcomes import chosen_key, outcome_of, read_posted, requested_changes, shows, touched_by
 from proxy.reconcile.ports import (
     Fetched,
     Intent,
@@ -135,13 +135,16 @@ class Writer:
         touched = touched_by(self._mirror.sets.policy(entity_set).effects, before.values, model)
         if isinstance(operation, ChangeLinks) and operation.target and operation.target_key:
             touched.append(Touched(operation.target, operation.target_key))
+        content_type = ask.request.headers.get("Content-Type", "")
+        if (chosen := chosen_key(operation, ask.request.body, content_type, model)) is not None:
+            touched.append(Touched(entity_set, chosen))
         return NewIntent(
             method=type(operation).__name__,
             entity_set=entity_set,
             target=target,
             touched=[entity for entity in touched if entity.key != target],
             body=ask.request.body,
-            content_type=ask.request.headers.get("Content-Type", ""),
+            content_type=content_type,
             before=before.digest,
             provenance=ask.provenance(Source.CLIENT_WRITE),
             opened_at=self._now(),
@@ -183,6 +186,8 @@ class Writer:
                 Outcome.APPLIED, look.number, removed=[Touched(entity_set, intent.key)], stale=stale
             )
         else:
+            # The key that a create has chosen is marked like a side effect, and is none.
+            stale = [one for one in stale if one != Touched(entity_set, look.fetched.key)]
             unseen = self._was_overwritten(operation, before, look.fetched, ask, model)
             settlement = Settlement(
                 Outcome.APPLIED,

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import uuid
 
 import pytest
 import structlog
+from batching import MIXED, changeset, part, written
 from storing import query, revisions
 from world import World, world
 
-from proxy.sandbox import Fault
+from proxy.sandbox import Fault, Switches
 
 
 @pytest.fixture
@@ -227,3 +230,34 @@ async def test_a_delete_by_a_caller_with_credentials_is_settled(
     assert answer.cache == "syncpoint; fwd=method; fwd-status=204; stored"
     assert await place.proxy.store.open_intents() == []
     assert (await place.mirror(path)).status == 404
+
+
+@pytest.mark.parametrize("is_batch", [False, True], ids=["alone", "batch"])
+async def test_a_404_while_an_entity_is_being_made_does_not_bury_it(
+    database_url: str, is_batch: bool
+) -> None:
+    """The reader's fetch begins after the create's mark and is answered before upstream has made it."""
+    key = str(uuid.uuid4())
+    path, entity = f"/AccountSet(guid'{key}')", {"AccountId": key, "Name": "Chosen"}
+    async with world(database_url, switches=Switches(batch="serve")) as place:
+        held = place.sandbox.faults.add(Fault(kind="hold", method="POST"))
+        if is_batch:
+            body = written(changeset(part("POST", "AccountSet", entity)))
+            making = place.ask("/$batch", "POST", body=body, Content_Type=MIXED)
+        else:
+            body = json.dumps(entity).encode()
+            making = place.ask("/AccountSet", "POST", body=body, Content_Type="application/json")
+        made = asyncio.create_task(making)
+        await held.reached.wait()
+        assert (await place.ask(path)).status == 404
+        assert held.event is not None
+        held.event.set()
+        assert "stored" in (await made).cache
+        await place.idle()
+        assert (await place.mirror(path)).json()["d"]["Name"] == "Chosen"
+        assert await place.proxy.store.open_intents() == []
+        reads = [request for request in place.upstream_requests() if key in request]
+        assert reads == [f"GET {path}"], "what was just made is no side effect to refresh"
+    assert [row for row in revisions(database_url, "method, deleted") if row[0]] == [
+        ("Batch" if is_batch else "CreateEntity", False)
+    ]
