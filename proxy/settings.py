@@ -36,6 +36,13 @@ from proxy.reconcile.policy import Effect, Mode, OnConflict, Policies, Policy, S
 
 ENVIRONMENT_PREFIX = "SYNCPOINT_"
 MASK = "***"
+_ENCODED = r"%[0-9A-Fa-f]{2}"
+_HOST = rf"(?:\[[^\]@/\s]*\]|(?:[^\[\]@/?:,%\s]|{_ENCODED})*)(?::[0-9]*)?"
+# Stricter than libpq, which quotes what it cannot make out, and that may be a piece of the password.
+_DATABASE_URL = re.compile(
+    rf"postgres(?:ql)?://(?:(?:[^@/%\s]|{_ENCODED})*@)?{_HOST}(?:,{_HOST})*"
+    rf"(?:/(?:[^@?%\s]|{_ENCODED})*)?(?:\?(?:[^%\s]|{_ENCODED})*)?"
+)
 # What Kubernetes and Docker links put into the environment of a service called "syncpoint".
 _SERVICE_LINK = re.compile(r"SYNCPOINT_(SERVICE_(HOST|PORT(_\w+)?)|PORT(_\w+)?|NAME)")
 
@@ -103,8 +110,12 @@ def _origin(value: str) -> str:
 
 
 def _database_url(value: str) -> str:
-    if value and urlsplit(value).scheme not in ("postgresql", "postgres"):
+    if not value:
+        return value
+    if value.partition("://")[0] not in ("postgresql", "postgres"):
         raise ValueError("must be a URL that starts with postgresql://")
+    if not _DATABASE_URL.fullmatch(value):
+        raise ValueError("is not valid; special characters in a password must be percent-encoded")
     return value
 
 

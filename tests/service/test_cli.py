@@ -89,6 +89,14 @@ async def test_an_unreachable_database_is_told_with_code_4() -> None:
     assert re.fullmatch(r"syncpoint: Postgres: .*refused.*\n", errors)
 
 
+async def test_a_database_url_that_is_none_is_told_without_its_password() -> None:
+    url = "postgresql://me:top%secret@db/x"
+    code, output, errors = await run("serve", "--upstream", NOBODY, "--database-url", url)
+    assert (code, output) == (3, "")
+    assert re.fullmatch("syncpoint: database_url: is not valid; .*\n", errors)
+    assert "secret" not in errors
+
+
 async def test_a_folder_that_cannot_hold_a_database_is_told_with_code_4() -> None:
     arguments = ("--upstream", NOBODY, "--listen", ANY_PORT, "--services-listen", ANY_PORT)
     code, _, errors = await run("serve", *arguments, "--data-dir", "/dev/null/x")

@@ -240,9 +240,13 @@ def test_a_value_where_the_environment_needs_a_table(tmp_path: Path) -> None:
     ("url", "shown"),
     [
         ("postgresql://me:topsecret@db:5432/x", "postgresql://me:***@db:5432/x"),
-        ("postgresql://me:top@se/cret@db/x?sslmode=require", "postgresql://me:***@db/x?sslmode=require"),
+        ("postgresql://me:top%40se%2Fcret@db/x?sslmode=require", "postgresql://me:***@db/x?sslmode=require"),
+        ("postgresql://me:top[secret@h1:5432,h2:5433/x", "postgresql://me:***@h1:5432,h2:5433/x"),
         ("postgresql:///x?host=/run/pg&password=topsecret", "postgresql:///x?host=/run/pg&password=***"),
         ("postgresql://me@db/x", "postgresql://me@db/x"),
+        ("postgres://", "postgres://"),
+        ("postgresql://[::1]:5432/x?options=-c%20a", "postgresql://[::1]:5432/x?options=-c%20a"),
+        ("postgresql://%2Frun%2Fpg/x", "postgresql://%2Frun%2Fpg/x"),
         ("", ""),
     ],
 )
@@ -258,6 +262,27 @@ def test_a_bad_database_url_is_not_repeated(tmp_path: Path) -> None:
     told = problems(tmp_path, "", {"SYNCPOINT_DATABASE_URL": "mysql://me:topsecret@db/x"})
     assert told == (
         "database_url: must be a URL that starts with postgresql:// (from SYNCPOINT_DATABASE_URL)",
+    )
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://me:top%secret@db/x",
+        "postgresql://me:top/secret@db/x",
+        "postgresql://me:1/secret@db/x",
+        "postgresql://me:top@secret@db/x",
+        "postgresql://me:top@se/cret@db/x",
+        "postgresql://me:topsecret@[::1/x",
+        "postgresql://me:topsecret@db:52x/x",
+        "postgresql://me:top secret@db/x",
+    ],
+)
+def test_a_database_url_that_would_be_misread_is_not_repeated(tmp_path: Path, url: str) -> None:
+    (told,) = problems(tmp_path, "", {"SYNCPOINT_DATABASE_URL": url})
+    assert told == (
+        "database_url: is not valid; special characters in a password must be percent-encoded"
+        " (from SYNCPOINT_DATABASE_URL)"
     )
 
 
