@@ -72,10 +72,8 @@ class Feeder:
             await work  # type: ignore[misc]
         except StoreUnavailable as error:
             self._observe(StoreFailed("feed", str(error)))
-        except UpstreamFailure as error:
+        except (UpstreamFailure, ODataError) as error:  # whose text can quote a value
             self._observe(UpstreamFailed("feed", type(error).__name__))
-        except ODataError as error:
-            self._observe(UpstreamFailed("feed", error.message))
 
     async def _feed(
         self,

@@ -35,7 +35,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "proxy.responses": {"proxy.odata", "proxy.passthrough", "proxy.reconcile", "proxy.upstream.headers"},
     "proxy.passthrough": {"proxy.reconcile.ports", "proxy.uploads", "proxy.upstream"},
     "proxy.uploads": set(),
-    "proxy.middleware": {"proxy.errors", "proxy.events", "proxy.upstream.calls"},
+    "proxy.middleware": {"proxy.errors", "proxy.events", "proxy.odata.headers", "proxy.upstream.calls"},
     "proxy.mirror_batch": {"proxy.errors", "proxy.odata", "proxy.reconcile"},
     "proxy.services": {
         "proxy.events",
