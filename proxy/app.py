@@ -132,7 +132,7 @@ async def running(
         tasks = [asyncio.create_task(sweeper.run(lambda: metadata.model))]
         if loads:
             tasks.append(asyncio.create_task(metadata.keep_trying()))
-        stack.push_async_callback(background.drain)
+        stack.push_async_callback(background.stop)
         stack.push_async_callback(cancelled, tasks)
         mirror_route = MirrorRoute(mirror_reader, metadata, responses)
         services = services_app(store, metadata, metrics, mirror_route, events)
