@@ -219,19 +219,21 @@ class Mirror:
         """
         held = await self.store.get(entity_set, [state.key for state in fetched])
         puts, touches, conflicts = [], [], {}
+        lies = set()
         for state in fetched:
             row = held.get(state.key)
             if lied((held_before or held).get(state.key), state):
-                await self._count_lie(entity_set, state.key)
+                lies.add(state.key)
             match decide_storing(row, state):
                 case Storing.PUT:
                     puts.append(state)
                 case Storing.TOUCH:
                     touches.append(state)
                 case Storing.CONFLICT:
+                    conflict = row and await self._conflict(entity_set, row, state, provenance)
                     if self.sets.policy(entity_set).on_conflict is OnConflict.UPSTREAM_WINS:
                         puts.append(state)
-                    elif row and (conflict := await self._conflict(entity_set, row, state, provenance)):
+                    elif conflict:
                         conflicts[state.key] = conflict
                 case Storing.IGNORE:
                     pass
@@ -240,6 +242,9 @@ class Mirror:
         if puts:
             result = await self.store.put(entity_set, puts, provenance)
             self._observe(EntitiesStored(entity_set.name, len(result.stored), len(result.changed)))
+            # Of all the readers that see one change, a single one records it.
+            for key in lies & result.changed:
+                await self._count_lie(entity_set, key)
         return Absorbed(conflicts, stored=bool(puts or touches))
 
     async def _conflict(
@@ -259,15 +264,13 @@ class Mirror:
 
     async def _count_lie(self, entity_set: EntitySet, key: EntityKey) -> None:
         self._observe(ContentChangedUnderStamp(entity_set.name, format_key(key)))
-        lies = (await self.sets.state(entity_set)).lies + 1
-        await self.sets.learn(entity_set, lies=lies)
-        if lies > self.rules.lie_limit:
+        if await self.sets.count_lie(entity_set) > self.rules.lie_limit:
             await self.sets.forward_from_now_on(entity_set, "content changed under an unmoved stamp")
 
 
 def read_json(reply: Reply) -> tuple[str, verbose_json.Sliced]:
     """The text and the spans of a successful verbose JSON reply. Raises ODataError for any other."""
-    if reply.status not in (200, 201) or reply.media_type != "application/json":
+    if reply.status not in (200, 201) or reply.media_type != "application/json" or reply.is_coded:
         raise ODataError("The reply is no JSON entity.")
     try:
         text = reply.body.decode("utf-8-sig")

@@ -57,6 +57,14 @@ async def test_a_coding_that_nobody_asked_for_is_relayed_and_not_stored(
     assert (await place.ask(entity)).text == place.rooted((await place.ask(entity, direct=True)).text)
 
 
+async def test_what_says_that_it_is_coded_is_not_taken_for_plain(place: World) -> None:
+    shown = (await place.ask(path_of(place), direct=True)).body
+    place.sandbox.faults.add(Fault(kind="status", status=200, body=shown, headers=CODED, times=100))
+    assert (await raw(place, "GET", path_of(place)))[:3] == (200, "br", "1")
+    await place.idle()
+    assert (await place.ask(path_of(place), Cache_Control="only-if-cached")).status == 504
+
+
 @pytest.mark.parametrize("status", [201, 400])
 async def test_the_answer_to_a_write_is_relayed_in_any_coding(place: World, status: int) -> None:
     place.sandbox.faults.add(Fault(kind="status", status=status, body=BROTLI, headers=CODED, method="POST"))
