@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from cachetools import TTLCache
+
 from proxy.odata import verbose_json
 from proxy.odata.edm import EntityKey, EntitySet, Model
 from proxy.odata.errors import ODataError
@@ -35,6 +37,7 @@ from proxy.reconcile.ports import (
 from proxy.reconcile.sets import Sets
 from proxy.reconcile.stamp import Stamp
 
+_WON_S = 3600.0  # conflicts that upstream won within this time look like a restored upstream together
 KEYS_PER_REQUEST = 20  # longer or-chains may exceed what IIS takes as a query string
 
 
@@ -67,6 +70,7 @@ class Mirror:
         self._upstream = upstream
         self.root_path = root_path
         self._observe = observe
+        self._won: TTLCache[int, str] = TTLCache(maxsize=10_000, ttl=_WON_S)
 
     def stamp_names(self, entity_set: EntitySet) -> tuple[str, ...]:
         """What a check selects: the stamp's properties that the type declares, and the key.
@@ -257,7 +261,12 @@ class Mirror:
             return None
         if held.conflict is None:
             self._observe(ConflictFound(entity_set.name, format_key(held.key), conflict))
-        if await self.store.conflict_count(entity_set) > self.rules.conflict_trip:
+        if self.sets.policy(entity_set).on_conflict is OnConflict.UPSTREAM_WINS:
+            self._won[conflict] = entity_set.name  # settled at once, so that no count of open ones grows
+            count = list(self._won.values()).count(entity_set.name)
+        else:
+            count = await self.store.conflict_count(entity_set)
+        if count > self.rules.conflict_trip:
             await self.sets.forward_from_now_on(entity_set, "conflicts: upstream looks restored")
             return None
         return conflict

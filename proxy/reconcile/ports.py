@@ -406,6 +406,9 @@ class Store(Protocol):
 
     async def save_set_state(self, entity_set: EntitySet, state: SetState) -> None: ...
 
+    async def count_lie(self, entity_set: EntitySet) -> int:
+        """Raise the set's `lies` by one, and give what they are now."""
+
     async def latest_metadata(self) -> bytes | None:
         """The metadata document last seen from upstream."""
 
