@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from world import World, world
+from world import Hands, World, world
 
 from proxy.sandbox import Fault
 
@@ -161,3 +161,24 @@ async def test_a_cookie_of_the_check_goes_to_the_client_that_it_was_made_for(pla
     again = await place.ask(path)
     assert "hit" in again.cache
     assert "Set-Cookie" not in again.headers
+
+
+@pytest.mark.parametrize("directive", ["max-age=60", "max-stale=60", "max-age=20, max-stale=40"])
+async def test_an_age_that_a_request_allows_runs_out(database_url: str, directive: str) -> None:
+    hands = Hands()
+    async with world(database_url, now=hands.now) as place:
+        path = account(place)
+        await place.ask(path)
+        place.clear()
+        hands.advance(place, 30)
+        aged = await place.ask(path, Cache_Control=directive)
+        assert 30 <= int(aged.headers["Age"]) < 60
+        assert place.upstream_requests() == []
+        hands.advance(place, 30)
+        assert (await place.ask(path, Cache_Control=directive)).cache == "syncpoint; hit; detail=checked"
+        assert len(place.upstream_requests()) == 1
+        aged = await place.ask(path, Cache_Control=directive)
+        assert aged.cache == "syncpoint; hit; detail=age-allowed", "it counts from the check"
+        hands.advance(place, 61)
+        gone = await place.ask(path, Cache_Control="only-if-cached, max-age=60")
+        assert gone.status == 504
