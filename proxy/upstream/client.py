@@ -128,6 +128,8 @@ class UpstreamClient:
         try:
             if joinable and not request.body:
                 (reply, call.bytes), call.shared = await self._flights.join(request)
+                if call.shared and "Set-Cookie" in reply.headers:
+                    reply = replace(reply, headers=_without_cookies(reply.headers))
             else:
                 reply, call.bytes = await self._exchange(request, _nothing)
             call.status = reply.status
@@ -357,6 +359,13 @@ class _Call:
             self._method, self._path, self.status, self._error, elapsed_ms, self.bytes, self.shared
         )
         record(call)
+
+
+def _without_cookies(headers: CIMultiDictProxy[str]) -> CIMultiDictProxy[str]:
+    """Headers for whoever joined another's exchange: a session that upstream opens is one client's."""
+    kept = CIMultiDict(headers)
+    kept.popall("Set-Cookie")
+    return CIMultiDictProxy(kept)
 
 
 def _nothing() -> None:
