@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import tomllib
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
@@ -15,6 +17,8 @@ import pytest_asyncio
 from world import Answer, World, world
 
 from proxy.odata.csdl import parse_metadata
+from proxy.reconcile.ports import StoreUnavailable
+from proxy.sandbox import Switches
 from proxy.settings import SettingsError
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -353,6 +357,36 @@ async def test_a_merge_of_own_properties_alone_changes_nothing_upstream(small: W
     assert [each["id"] for each in found] == [key]
 
 
+async def test_what_only_the_mirror_keeps_may_fail_alone_and_says_so(small: World, database_url: str) -> None:
+    with closing(psycopg2.connect(database_url)) as connection, connection, connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE syncpoint.own_values RENAME TO gone")
+    key = small.a_key("AccountSet")
+    path = f"/Organisation(guid'{key}')"
+    answer = await ask(small, path, "MERGE", {"name": "Taken", "priority": 9})
+    assert answer.status == 503
+    assert f"Upstream has taken the write of {path[1:]}; what only the mirror keeps (priority)" in answer.text
+    assert (await small.ask(f"/AccountSet(guid'{key}')", direct=True)).json()["d"]["Name"] == "Taken"
+    assert (await ask(small, "/Tag", "POST", {"label": "a"})).status == 503
+
+
+async def test_nothing_of_the_clients_goes_to_upstream_and_no_cookie_comes_back(database_url: str) -> None:
+    async with world(database_url, rows=2, models=MODELS, switches=Switches(set_cookie="a=b")) as place:
+        path = f"/Organisation(guid'{place.a_key('AccountSet')}')"
+        mine = {"Authorization": "Bearer secret", "Cookie": "mine=1", "If_Match": "*"}
+        answers = [
+            await ask(place, path, **mine),
+            await ask(place, path, **mine),
+            await ask(place, f"/Organisation(guid'{uuid.uuid4()}')", **mine),
+            await ask(place, path, "MERGE", {"name": "a"}, **mine),
+            await ask(place, "/Organisation", "POST", {"name": "a"}, **mine),
+        ]
+        assert [answer.status for answer in answers] == [200, 200, 404, 204, 201]
+        assert [answer.headers.get("Set-Cookie") for answer in answers] == [None] * 5
+        sent = [{name.lower() for name in entry.headers} for entry in place.sandbox.journal]
+        assert len(sent) > 5
+        assert [names & {"authorization", "cookie", "if-match"} for names in sent] == [set()] * len(sent)
+
+
 async def test_a_delete_is_upstreams(small: World) -> None:
     key = small.a_key("AccountSet")
     assert (await ask(small, f"/Organisation(guid'{key}')", "DELETE")).status == 204
@@ -537,6 +571,26 @@ async def test_a_wrong_mapping_is_refused_at_the_start_with_all_that_is_wrong(da
         " which is not for the kind 'string'",
     )
     assert rows_of(database_url, "SELECT name FROM syncpoint.models") == []
+
+
+async def test_views_are_replaced_together_or_not_at_all(database_url: str) -> None:
+    async with world(database_url, rows=1, models=MODELS):
+        pass
+    with closing(psycopg2.connect(database_url)) as connection, connection, connection.cursor() as cursor:
+        cursor.execute('CREATE VIEW theirs AS SELECT label FROM model."Tag"')
+    before = rows_of(database_url, "SELECT name, made_at FROM syncpoint.models ORDER BY name")
+    with pytest.raises(StoreUnavailable, match="other objects depend on it"):
+        async with world(database_url, rows=1, models=changed(name=None)):
+            pass
+    assert rows_of(database_url, "SELECT name, made_at FROM syncpoint.models ORDER BY name") == before
+    assert rows_of(database_url, 'SELECT count(name) FROM model."Organisation"') == [(0,)]
+
+
+async def test_the_sandboxs_example_is_served(database_url: str) -> None:
+    example = tomllib.loads((Path(__file__).parents[2] / "config" / "sandbox.toml").read_text())["models"]
+    async with world(database_url, rows=2, models=example) as place:
+        assert (await shown(place, "/"))["EntitySets"] == list(example)
+        assert (await shown(place, f"/Organisation(guid'{place.a_key('AccountSet')}')"))["priority"] is None
 
 
 async def test_two_processes_make_the_same_views(database_url: str) -> None:
