@@ -70,7 +70,8 @@ class ModelRoute:
             return await answer_batch(request, root, reader, mapped.model, _read_only())
         reads = request.method in ("GET", "HEAD")
         request[OPERATION] = "ModelRead" if reads else "ModelWrite"
-        if named := re.match(r"/+(\w+)", path):
+        named = re.match(r"/+(\w+)", path)
+        if named and named[1] in mapped.sets:
             request[ENTITY_SET] = named[1]
         body = b"" if reads else await Upload(request, self._body_limit_bytes).whole()
         ask = Ask(

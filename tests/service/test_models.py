@@ -14,12 +14,14 @@ from xml.etree import ElementTree
 import psycopg2
 import pytest
 import pytest_asyncio
+from aiohttp import ClientSession
 from world import Answer, World, world
 
+from proxy.app import running
 from proxy.odata.csdl import parse_metadata
 from proxy.reconcile.ports import StoreUnavailable
 from proxy.sandbox import Switches
-from proxy.settings import SettingsError
+from proxy.settings import Settings, SettingsError
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -591,6 +593,20 @@ async def test_the_sandboxs_example_is_served(database_url: str) -> None:
     async with world(database_url, rows=2, models=example) as place:
         assert (await shown(place, "/"))["EntitySets"] == list(example)
         assert (await shown(place, f"/Organisation(guid'{place.a_key('AccountSet')}')"))["priority"] is None
+
+
+async def test_without_a_metadata_document_there_is_no_answer_yet(database_url: str) -> None:
+    overrides = {
+        "listen": "127.0.0.1:0",
+        "services_listen": "127.0.0.1:0",
+        "database_url": database_url,
+        "upstream.service_root": "http://127.0.0.1:9/Org.svc",
+        "models": MODELS,
+    }
+    async with running(Settings.load(None, overrides, environment={})) as proxy, ClientSession() as session:
+        for method in ("GET", "POST"):
+            async with session.request(method, f"{proxy.services_url}/model/Tag") as answer:
+                assert (answer.status, "NotInMirror" in await answer.text()) == (504, True)
 
 
 async def test_two_processes_make_the_same_views(database_url: str) -> None:

@@ -77,6 +77,11 @@ def test_the_commented_model_shows_every_key() -> None:
     )
 
 
+def test_models_are_shown_as_a_file_that_can_be_loaded() -> None:
+    settings = load(commented_table())
+    assert load(settings.to_toml()).models == settings.models != {}
+
+
 def vars_of(policy: Policy) -> dict[str, Any]:
     return {name: getattr(policy, name) for name in policy.__slots__}
 
