@@ -155,6 +155,8 @@ async def test_only_if_cached_and_collections_never_ask_upstream(place: World) -
     place.clear()
     for path in (f"/Organisation(guid'{key}')", "/Organisation", "/Person/$count", "/", "/$metadata"):
         assert (await ask(place, path, Cache_Control="only-if-cached")).status == 200
+    unknown = f"/Organisation(guid'{uuid.uuid4()}')"
+    assert (await ask(place, unknown, Cache_Control="only-if-cached")).status == 404
     assert (await ask(place, "/Organisation?$expand=primary_contact")).cache == "syncpoint; hit"
     assert place.upstream_requests() == []
 
