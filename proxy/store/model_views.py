@@ -116,7 +116,7 @@ def _set_view_comment(element: SetViewComment, compiler: Any, **_: Any) -> str:
 
 
 @compiles(DropView, "postgresql")
-def _dropview_of(element: DropView, compiler: Any, **_: Any) -> str:
+def _drop_view(element: DropView, compiler: Any, **_: Any) -> str:
     return f"DROP VIEW IF EXISTS {compiler.preparer.format_table(element.view)}"
 
 
@@ -132,6 +132,7 @@ class Rows:
 
 
 def rows_of(mapped: MappedSet, source: SetTable | None) -> Rows:
+    """`source`: the mirror's table of the set that is mapped, None where there is none."""
     of_model = OWN.c.model == literal(mapped.entity_set.name)
     if source is None:
         # Not a bare cast: Postgres may come to it before it leaves out the rows of other models.
