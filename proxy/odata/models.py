@@ -143,6 +143,11 @@ class MappedSet:
         """The properties that only the mirror keeps."""
         return tuple(each for each in self.properties[1:] if not each.path)
 
+    @property
+    def kept_under(self) -> str:
+        """Where the mirror files what it alone keeps of these: in another set, keys mean other entities."""
+        return self.entity_set.name + (f"/{self.source.name}" if self.source else "")
+
     def source_key(self, key: EntityKey) -> EntityKey:
         """The key of the entity that is mapped."""
         ((_, value),) = key

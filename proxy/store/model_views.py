@@ -133,7 +133,7 @@ class Rows:
 
 def rows_of(mapped: MappedSet, source: SetTable | None) -> Rows:
     """`source`: the mirror's table of the set that is mapped, None where there is none."""
-    of_model = OWN.c.model == literal(mapped.entity_set.name)
+    of_model = OWN.c.model == literal(mapped.kept_under)
     if source is None:
         # Not a bare cast: Postgres may come to it before it leaves out the rows of other models.
         key: Sql = case((of_model, cast(OWN.c.entity_key, SQL_TYPES[mapped.key.declared.type])), else_=null())

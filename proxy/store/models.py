@@ -143,7 +143,7 @@ class ModelStore(Finding):
     ) -> Mapping[EntityKey, Mapping[str, Any]]:
         """What only the mirror keeps of these: JSON values by `MappedProperty.kept_as`."""
         texts = {_key_text(key): key for key in keys if can_hold_key(key)}
-        rows = await self._engine.fetch(_KEPT, {"of_model": mapped.entity_set.name, "keys": list(texts)})
+        rows = await self._engine.fetch(_KEPT, {"of_model": mapped.kept_under, "keys": list(texts)})
         return {texts[text]: values for text, values in rows}
 
     async def keep(
@@ -175,16 +175,17 @@ class ModelStore(Finding):
         provenance: Provenance,
         values: Mapping[str, Any],
     ) -> bool:
-        name = mapped.entity_set.name
         revision = {
-            "entity_set": f"model/{name}",
+            "entity_set": f"model/{mapped.entity_set.name}",
             "entity_key": format_key(key, mapped.entity_set.entity_type),
             "deleted": statement is _REMOVE,
             **provenance_values(provenance),
         }
 
+        parameters = {"of_model": mapped.kept_under, "key": _key_text(key), **values}
+
         async def work(connection: Connection) -> bool:
-            found = await connection.fetch(statement, {"of_model": name, "key": _key_text(key), **values})
+            found = await connection.fetch(statement, parameters)
             for (kept,) in found:
                 document = None if statement is _REMOVE else json.dumps(kept)
                 await connection.execute(_RECORD, {**revision, "document": document})

@@ -532,6 +532,9 @@ async def test_a_changed_mapping_replaces_views_and_loses_nothing(database_url: 
         rows_of(database_url, 'SELECT title, priority FROM model."Organisation"')
         second = dict(rows_of(database_url, made_at))
     assert set(second) == {"Organisation", "Person"}
+    without_set = {"Organisation": {"properties": {"priority": {"kind": "integer"}}}}
+    async with world(database_url, rows=3, models=without_set) as place:
+        assert (await shown(place, "/Organisation"))["results"] == []
     assert second["Person"] == first["Person"]
     assert second["Organisation"] > first["Organisation"]
     async with world(database_url, rows=3, models=MODELS) as place:

@@ -24,7 +24,8 @@ CREATE TABLE syncpoint.own_values (
 COMMENT ON TABLE syncpoint.own_values IS
     'What only the mirror keeps: properties that models add to upstream''s entities, and the entities of '
     'models without an entity set. Nothing here is lost when the configuration stops to name it.';
-COMMENT ON COLUMN syncpoint.own_values.model IS 'Name of the model.';
+COMMENT ON COLUMN syncpoint.own_values.model IS
+    'Name of the model, and behind a slash that of its entity set, if it has one.';
 COMMENT ON COLUMN syncpoint.own_values.entity_key IS 'The entity''s key, as text.';
 COMMENT ON COLUMN syncpoint.own_values.kept IS
     'The values by "property:EDM type": after a change of type the old values are still there.';
