@@ -22,6 +22,8 @@ from proxy.events import Events
 from proxy.handlers import Handler
 from proxy.metrics import Metrics
 from proxy.middleware import canonical_line
+from proxy.model_route import ModelRoute
+from proxy.odata.models import MappingError
 from proxy.passthrough import drop_added_headers, server_options
 from proxy.reconcile.background import Background, cancelled
 from proxy.reconcile.batch_writer import BatchWriter
@@ -29,6 +31,9 @@ from proxy.reconcile.feeder import Feeder
 from proxy.reconcile.metadata import Metadata
 from proxy.reconcile.mirror import Mirror
 from proxy.reconcile.mirror_reader import MirrorReader
+from proxy.reconcile.model_view import Models
+from proxy.reconcile.model_writer import ModelWriter
+from proxy.reconcile.models import ModelReader
 from proxy.reconcile.reader import Reader
 from proxy.reconcile.sending import Sender
 from proxy.reconcile.sets import Sets
@@ -36,7 +41,7 @@ from proxy.reconcile.sweeper import Sweeper
 from proxy.reconcile.writer import Writer
 from proxy.responses import Responses
 from proxy.services import MirrorRoute, services_app
-from proxy.settings import Address, Settings
+from proxy.settings import Address, Settings, SettingsError
 from proxy.store import PostgresStore
 from proxy.store.embedded import EmbeddedPostgres
 from proxy.upstream.client import UpstreamClient
@@ -69,7 +74,8 @@ async def running(
     """Start the proxy; at the end, finish what is under way, then close everything.
 
     Raises StoreUnavailable where Postgres cannot be had, OSError where an address cannot be listened on.
-    An upstream that is down keeps nothing from starting.
+    SettingsError where models do not go with upstream's metadata document. An upstream that is down keeps
+    nothing from starting.
     """
     parts = urlsplit(settings.upstream.service_root)
     upstream_origin, root_path = f"{parts.scheme}://{parts.netloc}", parts.path
@@ -129,6 +135,11 @@ async def running(
             body_limit_bytes=settings.limits.request_body_bytes,
         )
         loads = not await metadata.load()
+        models = Models(settings.definitions(), store.models())
+        try:
+            await models.start(metadata.model)
+        except MappingError as error:
+            raise SettingsError(error.problems) from error
         tasks = [asyncio.create_task(sweeper.run(lambda: metadata.model))]
         if loads:
             tasks.append(asyncio.create_task(metadata.keep_trying()))
@@ -136,6 +147,17 @@ async def running(
         stack.push_async_callback(cancelled, tasks)
         mirror_route = MirrorRoute(mirror_reader, metadata, responses)
         services = services_app(store, metadata, metrics, mirror_route, events)
+        model_reader = ModelReader(
+            models,
+            reader,
+            events.observe,
+            now,
+            upstream_path=root_path,
+            page_limit=settings.limits.mirror_page,
+        )
+        model_writer = ModelWriter(model_reader, writer, background, events.observe)
+        body_limit = settings.limits.request_body_bytes
+        ModelRoute(model_reader, model_writer, metadata, responses, body_limit).join(services, events)
         services_url = await _listen(stack, services, settings.services_listen, settings)
         main = web.Application(middlewares=[canonical_line(events), _all_to(handler)])
         main.on_response_prepare.append(drop_added_headers)

@@ -76,7 +76,9 @@ def cache_status(status: CacheStatus, upstream_status: int | None) -> str:
     if status.hit:
         parts.append("hit")
     if status.fwd:
-        parts += [f"fwd={status.fwd}", f"fwd-status={upstream_status}"]
+        parts.append(f"fwd={status.fwd}")
+        if upstream_status is not None:
+            parts.append(f"fwd-status={upstream_status}")
     if status.stored:
         parts.append("stored")
     if status.detail:

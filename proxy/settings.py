@@ -32,6 +32,7 @@ from pydantic import (
     model_validator,
 )
 
+from proxy.odata.models import Kind, ModelDefinition, PropertyDefinition
 from proxy.reconcile.policy import Effect, Mode, OnConflict, Policies, Policy, SyncRules
 
 ENVIRONMENT_PREFIX = "SYNCPOINT_"
@@ -231,6 +232,22 @@ class SetPolicySettings(_Table):
     effects: Annotated[tuple[EffectSettings, ...], BeforeValidator(_from_json)] = ()
 
 
+class ModelPropertySettings(_Table):
+    """A property of a model; see `proxy.odata.models.PropertyDefinition`."""
+
+    kind: Kind
+    of: str = ""
+    model: str = ""
+
+
+class ModelSettings(_Table):
+    """An entity set under names that new services chose; see `proxy.odata.models.ModelDefinition`."""
+
+    set: str = ""
+    key: str = "id"
+    properties: Mapping[str, ModelPropertySettings] = {}
+
+
 class Settings(_Table):
     """All settings. Parts are handed down; nobody but the wiring holds the whole."""
 
@@ -246,6 +263,7 @@ class Settings(_Table):
     database: DatabaseSettings = DatabaseSettings()
     defaults: DefaultPolicySettings = DefaultPolicySettings()
     sets: Mapping[str, SetPolicySettings] = {}
+    models: Mapping[str, ModelSettings] = {}
 
     @model_validator(mode="after")
     def _listeners_differ(self) -> Self:
@@ -300,6 +318,17 @@ class Settings(_Table):
             version_property=self.upstream.stamp.version,
         )
 
+    def definitions(self) -> dict[str, ModelDefinition]:
+        """The models, not yet held against a metadata document."""
+        return {
+            name: ModelDefinition(
+                model.set,
+                model.key,
+                {each: PropertyDefinition(**dict(found)) for each, found in model.properties.items()},
+            )
+            for name, model in self.models.items()
+        }
+
     def to_toml(self) -> str:
         """The settings in force as a file that `load` reads, passwords masked."""
         shown = self.model_dump(mode="json", exclude_none=True)
@@ -337,8 +366,8 @@ def _environment(environment: Mapping[str, str]) -> Iterator[tuple[str, Location
             continue
         parts = name.removeprefix(ENVIRONMENT_PREFIX).split("__")
         path = tuple(part.lower() for part in parts)
-        if path[0] == "sets":  # entity set names are case-sensitive
-            path = (*path[:1], *parts[1:2], *path[2:])
+        if path[0] in ("sets", "models"):  # names of entity sets, models and properties are case-sensitive
+            path = tuple(parts[index] if index % 2 else part for index, part in enumerate(path))
         yield name, path, environment[name]
 
 
@@ -381,6 +410,9 @@ def _suggestion(location: Location) -> str:
     known = list(_key_paths(Settings, ()))
     if parents[:1] == ["sets"]:
         known += _key_paths(SetPolicySettings, tuple(parents[:2]))
+    if parents[:1] == ["models"]:
+        known += _key_paths(ModelSettings, tuple(parents[:2]))
+        known += _key_paths(ModelPropertySettings, tuple(parents[:4]))
     siblings = {path[-1]: path for path in known if list(path[:-1]) == parents}
     near = [siblings[found] for found in get_close_matches(name, siblings, n=1)]
     elsewhere = [path for path in known if path[-1] == name]

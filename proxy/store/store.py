@@ -15,6 +15,7 @@ from proxy.store.find import Finding
 from proxy.store.intents import Intents
 from proxy.store.learned import Learned
 from proxy.store.migrate import migrate
+from proxy.store.models import ModelStore
 from proxy.store.schema import FETCH_NUMBER
 from proxy.store.tables import Tables
 
@@ -54,6 +55,10 @@ class PostgresStore(Entities, Finding, Intents, Conflicts, Learned):
     def use_model(self, model: Model) -> None:
         """From now on entity sets are what this metadata document says."""
         self._known_model = model
+
+    def models(self) -> ModelStore:
+        """The same mirror in the names of models."""
+        return ModelStore(self._engine, self._tables, self._model)
 
     async def open(self) -> None:
         """Connect and bring the schema up to date now, however long that takes.
