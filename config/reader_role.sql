@@ -15,3 +15,8 @@ GRANT USAGE ON SCHEMA mirror TO syncpoint_reader;
 GRANT SELECT ON ALL TABLES IN SCHEMA mirror TO syncpoint_reader;
 -- Tables of sets that are mirrored later.
 ALTER DEFAULT PRIVILEGES IN SCHEMA mirror GRANT SELECT ON TABLES TO syncpoint_reader;
+
+-- The views of models (docs/models.md). One that is replaced keeps no grants of its own: these cover it.
+GRANT USAGE ON SCHEMA model TO syncpoint_reader;
+GRANT SELECT ON ALL TABLES IN SCHEMA model TO syncpoint_reader;
+ALTER DEFAULT PRIVILEGES IN SCHEMA model GRANT SELECT ON TABLES TO syncpoint_reader;

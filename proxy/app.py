@@ -24,7 +24,9 @@ from proxy.events import Events
 from proxy.handlers import Handler
 from proxy.metrics import Metrics
 from proxy.middleware import canonical_line
+from proxy.model_route import ModelRoute
 from proxy.odata.edm import Model
+from proxy.odata.models import MappingError
 from proxy.passthrough import drop_added_headers, server_options
 from proxy.reconcile.backfill import Backfill, Load
 from proxy.reconcile.background import Background, cancelled
@@ -36,6 +38,9 @@ from proxy.reconcile.messages import Messages
 from proxy.reconcile.metadata import Metadata
 from proxy.reconcile.mirror import Mirror
 from proxy.reconcile.mirror_reader import MirrorReader
+from proxy.reconcile.model_view import Models
+from proxy.reconcile.model_writer import ModelWriter
+from proxy.reconcile.models import ModelReader
 from proxy.reconcile.operator import Desk
 from proxy.reconcile.pace import Pace
 from proxy.reconcile.policy import Mode
@@ -50,7 +55,8 @@ from proxy.reconcile.sweeper import Sweeper
 from proxy.reconcile.writer import Writer
 from proxy.responses import Responses
 from proxy.services import MirrorRoute, services_app
-from proxy.settings import Address, Settings, SettingsError
+from proxy.setting_types import Address
+from proxy.settings import Settings, SettingsError
 from proxy.store import PostgresStore
 from proxy.store.embedded import EmbeddedPostgres
 from proxy.upstream.client import UpstreamClient
@@ -86,7 +92,8 @@ async def running(
     """Start the proxy; at the end, finish what is under way, then close everything.
 
     Raises StoreUnavailable where Postgres cannot be had, OSError where an address cannot be listened on.
-    An upstream that is down keeps nothing from starting.
+    SettingsError where models do not go with upstream's metadata document. An upstream that is down keeps
+    nothing from starting.
     """
     parts = urlsplit(settings.upstream.service_root)
     upstream_origin, root_path = f"{parts.scheme}://{parts.netloc}", parts.path
@@ -128,6 +135,11 @@ async def running(
             body_limit_bytes=settings.limits.request_body_bytes,
         )
         await metadata.load()
+        models = Models(settings.definitions(), store.models())
+        try:
+            await models.start(metadata.model)
+        except MappingError as error:
+            raise SettingsError(error.problems) from error
         tasks = [
             asyncio.create_task(stay_alive(store)),
             asyncio.create_task(metadata.watch(settings.background.metadata_every_s)),
@@ -137,7 +149,7 @@ async def running(
                 asyncio.create_task(work.run(lambda: metadata.model)) for work in (settler, poller, sweeper)
             ]
         tasks.append(asyncio.create_task(Keeper(store, settings.policies(), events.observe).run()))
-        stack.push_async_callback(background.drain)
+        stack.push_async_callback(background.stop)
         stack.push_async_callback(cancelled, tasks)
         mirror_route = MirrorRoute(mirror_reader, metadata, responses)
         services = services_app(store, metadata, metrics, mirror_route, events)
@@ -147,6 +159,17 @@ async def running(
         services.on_shutdown.append(pulse.stop)
         desk = Desk(service, writer, store, store, lambda: metadata.model, events.observe)
         services.add_subapp("/api/", Api(desk, store, store, sets).app())
+        model_reader = ModelReader(
+            models,
+            reader,
+            events.observe,
+            now,
+            upstream_path=root_path,
+            page_limit=settings.limits.mirror_page,
+        )
+        model_writer = ModelWriter(model_reader, writer, background, events.observe)
+        body_limit = settings.limits.request_body_bytes
+        ModelRoute(model_reader, model_writer, metadata, responses, body_limit).join(services, events)
         services_url = await _listen(stack, services, settings.services_listen, settings)
         main = web.Application(middlewares=[canonical_line(events), _all_to(handler)])
         main.on_response_prepare.append(drop_added_headers)

@@ -16,7 +16,8 @@ from typing import Any, TypeVar
 import click
 
 import proxy
-from proxy.settings import Address, Settings, SettingsError
+from proxy.setting_types import Address
+from proxy.settings import Settings, SettingsError
 
 FAILED, CONFIGURATION, STORE_UNREACHABLE, UPSTREAM_UNREACHABLE = 1, 3, 4, 5
 

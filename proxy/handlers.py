@@ -12,7 +12,15 @@ from proxy.middleware import ENTITY_SET, OPERATION, REQUEST_ID
 from proxy.odata.edm import Model
 from proxy.odata.headers import parse_cache_control
 from proxy.odata.media import response_format
-from proxy.odata.operation import Forwarded, Opaque, ReadCollection, ReadEntity, SendBatch, parse_operation
+from proxy.odata.operation import (
+    Forwarded,
+    Opaque,
+    ReadCollection,
+    ReadEntity,
+    SendBatch,
+    Write,
+    parse_operation,
+)
 from proxy.odata.origins import rewrite_origins
 from proxy.odata.uri import split_target
 from proxy.passthrough import pass_through, upstream_target
@@ -23,7 +31,7 @@ from proxy.reconcile.freshness import allowed_age
 from proxy.reconcile.messages import Messages
 from proxy.reconcile.metadata import Metadata
 from proxy.reconcile.mirror_reader import MirrorReader
-from proxy.reconcile.ports import Caller, Directives, Request
+from proxy.reconcile.ports import Caller, Directives, Request, UpstreamTooLong
 from proxy.reconcile.reader import Reader
 from proxy.reconcile.writer import Writer
 from proxy.responses import Responses
@@ -33,6 +41,7 @@ from proxy.upstream.client import UpstreamClient
 from proxy.upstream.headers import request_headers
 
 _NOTHING_KNOWN = Model("", {}, {}, {})
+_MOST_SECONDS = 2**31  # stands for all that is longer (RFC 9111, 1.2.2)
 # What is asked about a representation, rather than for it, only upstream can answer.
 _CONDITIONS = ("If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since", "Range")
 
@@ -99,19 +108,31 @@ class Handler:
                 request, self._upstream, client_origin=origin, body_limit=self._body_limit_bytes
             )
         ask = await self._ask(request, target, headers, origin)
+        try:
+            answer = await self._answer(operation, ask, model)
+        except UpstreamTooLong:
+            if request.method != "GET" or ask.request.body:
+                raise
+            return await pass_through(request, self._upstream, client_origin=origin)
+        return await self._responses.respond(request, answer, origin)
+
+    async def _answer(
+        self, operation: ReadEntity | ReadCollection | Write | SendBatch | Forwarded, ask: Ask, model: Model
+    ) -> Answer:
+        headers = ask.request.headers
         match operation:
             case Forwarded():
                 answer = await self._reader.forward(ask, CacheStatus(fwd="bypass"))
-                await self._learn(answer, target, ask)
+                await self._learn(answer, ask)
+                return answer
             case ReadEntity() | ReadCollection() if any(name in headers for name in _CONDITIONS):
-                answer = await self._reader.forward(ask, CacheStatus(fwd="bypass", detail="conditional"))
+                return await self._reader.forward(ask, CacheStatus(fwd="bypass", detail="conditional"))
             case ReadEntity() | ReadCollection():
-                answer = await self._reader.read(operation, ask, model)
+                return await self._reader.read(operation, ask, model)
             case SendBatch():
-                answer = await self._batch_writer.send(ask, model)
+                return await self._batch_writer.send(ask, model)
             case _:
-                answer = await self._writer.write(operation, ask, model)
-        return await self._responses.respond(request, answer, origin)
+                return await self._writer.write(operation, ask, model)
 
     async def _from_mirror_alone(
         self, target: str, headers: CIMultiDict[str], directives: Directives, caller: Caller, origin: str
@@ -128,9 +149,9 @@ class Handler:
             raise NotInMirror("What the mirror holds is older than the request allows.")
         return answer
 
-    async def _learn(self, answer: Answer, target: str, ask: Ask) -> None:
+    async def _learn(self, answer: Answer, ask: Ask) -> None:
         """The metadata document, when a client reads it, is read along."""
-        is_document = split_target(target)[0].endswith("/$metadata") and ask.request.method == "GET"
+        is_document = ask.path.endswith("/$metadata") and ask.request.method == "GET"
         if is_document and isinstance(answer, Relayed) and answer.reply.status == 200 and not answer.cut:
             await self._metadata.see(answer.reply.body)
 
@@ -182,4 +203,6 @@ def _directives(headers: CIMultiDict[str]) -> Directives:
 
 def _seconds(given: dict[str, str | None], name: str) -> int | None:
     value = given.get(name)
-    return int(value) if value and value.isascii() and value.isdigit() else None
+    if not value or not value.isascii() or not value.isdigit():
+        return None
+    return min(int(value.lstrip("0")[:11] or "0"), _MOST_SECONDS)

@@ -11,6 +11,7 @@ from aiohttp.typedefs import Handler, Middleware
 
 from proxy.errors import TABLE, error_response
 from proxy.events import Events
+from proxy.odata.headers import effective_method
 from proxy.upstream.calls import UpstreamCall, upstream_calls
 
 REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
@@ -38,7 +39,7 @@ def canonical_line(events: Events) -> Middleware:
         cache = response.headers.get("Cache-Status")
         events.request_served(
             request_id=request[REQUEST_ID],
-            method=request.method,
+            method=effective_method(request.method, request.headers),
             operation=request.get(OPERATION, "opaque"),
             entity_set=request.get(ENTITY_SET),
             decision="refused" if "Proxy-Status" in response.headers else _decision(cache),

@@ -29,14 +29,17 @@ class Responses:
         reply = answer.reply
         headers = self._headers(reply, origin)
         headers["Cache-Status"] = cache_status(answer.status, reply.status)
-        content_type = reply.headers.get("Content-Type")
-        rewritten = origins.rewrite_origins(reply.body, content_type, self._root_path, origin)
-        body = _encoded(rewritten, reply, headers)
+        body = reply.body if reply.is_coded else self._rewritten(reply, headers, origin)
         if answer.cut:
             return await _cut_short(request, reply, headers, body)
         response = web.Response(status=reply.status, reason=reply.reason, headers=headers, body=body)
         say_as_upstream(response)
         return response
+
+    def _rewritten(self, reply: Reply, headers: CIMultiDict[str], origin: str) -> bytes:
+        content_type = reply.headers.get("Content-Type")
+        body = origins.rewrite_origins(reply.body, content_type, self._root_path, origin)
+        return _encoded(body, reply, headers)
 
     def _from_mirror(self, answer: FromMirror, origin: str) -> web.Response:
         if answer.base is None:
@@ -54,7 +57,7 @@ class Responses:
         return response
 
     def _headers(self, reply: Reply, origin: str) -> CIMultiDict[str]:
-        headers = copy_headers(reply.headers)
+        headers = copy_headers(reply)
         rewrite_origins(headers, self._upstream_origin, origin)
         for name in ("Location", "Content-Location"):
             if name in headers:
@@ -73,7 +76,9 @@ def cache_status(status: CacheStatus, upstream_status: int | None) -> str:
     if status.hit:
         parts.append("hit")
     if status.fwd:
-        parts += [f"fwd={status.fwd}", f"fwd-status={upstream_status}"]
+        parts.append(f"fwd={status.fwd}")
+        if upstream_status is not None:
+            parts.append(f"fwd-status={upstream_status}")
     if status.stored:
         parts.append("stored")
     if status.detail:

@@ -18,21 +18,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, Self
-from urllib.parse import urlsplit
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
-    PlainSerializer,
-    SecretStr,
     ValidationError,
     model_validator,
 )
 
+from proxy.odata.models import Kind, ModelDefinition, PropertyDefinition
 from proxy.reconcile.policy import (
     Effect,
     Mode,
@@ -43,9 +40,26 @@ from proxy.reconcile.policy import (
     SweepRules,
     SyncRules,
 )
+from proxy.setting_types import (
+    Address,
+    Count,
+    DatabaseUrl,
+    HttpUrl,
+    ListenAddress,
+    Names,
+    Origin,
+    PropertyName,
+    Rate,
+    Seconds,
+    SecretHeader,
+    Share,
+    Timeout,
+    fields_from_json,
+    list_from_json,
+    mask_password,
+)
 
 ENVIRONMENT_PREFIX = "SYNCPOINT_"
-MASK = "***"
 # What Kubernetes and Docker links put into the environment of a service called "syncpoint".
 _SERVICE_LINK = re.compile(r"SYNCPOINT_(SERVICE_(HOST|PORT(_\w+)?)|PORT(_\w+)?|NAME)")
 
@@ -56,94 +70,6 @@ class SettingsError(Exception):
     def __init__(self, problems: Sequence[str]) -> None:
         super().__init__("\n".join(problems))
         self.problems = tuple(problems)
-
-
-class Address(NamedTuple):
-    """A TCP address to listen on. Port 0 lets the system choose."""
-
-    host: str
-    port: int
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """`HOST:PORT`, an IPv6 host in brackets. Raises ValueError."""
-        host, colon, port = text.rpartition(":")
-        if host.startswith("[") and host.endswith("]"):
-            host = host[1:-1]
-        elif ":" in host:
-            host = ""
-        if not (host and colon and port.isascii() and port.isdigit() and int(port) < 65536):
-            raise ValueError("must be HOST:PORT, as in 127.0.0.1:8010 or [::1]:8010")
-        return cls(host, int(port))
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
-def _address(value: object) -> object:
-    return Address.parse(value) if isinstance(value, str) else value
-
-
-def _from_json(value: object) -> object:
-    """Lists reach us as text when they come from the environment."""
-    if not isinstance(value, str):
-        return value
-    try:
-        return json.loads(value)
-    except ValueError:
-        raise ValueError('must be a list; in the environment as JSON, as in ["A", "B"]') from None
-
-
-def _fields_from_json(value: object) -> object:
-    """Header fields reach us as text when they come from the environment, which must not be shown."""
-    try:
-        return json.loads(value) if isinstance(value, str) else value
-    except ValueError:
-        raise ValueError('must be a table; in the environment as JSON, as in {"Name": "value"}') from None
-
-
-def _http_url(value: str) -> str:
-    """Without a trailing slash; an empty text stays empty."""
-    parts = urlsplit(value)
-    if value and (parts.scheme not in ("http", "https") or not parts.hostname):
-        raise ValueError("must be an absolute http or https URL")
-    if "@" in parts.netloc:
-        raise ValueError("must not hold credentials")
-    if parts.port == 0 or "?" in value or "#" in value:
-        raise ValueError("must have no query, no fragment and no port 0")
-    return value.rstrip("/")
-
-
-def _origin(value: str) -> str:
-    if urlsplit(value).path:
-        raise ValueError("must be a scheme and a host, as in https://crm.example.com")
-    return value
-
-
-def _database_url(value: str) -> str:
-    if value and urlsplit(value).scheme not in ("postgresql", "postgres"):
-        raise ValueError("must be a URL that starts with postgresql://")
-    return value
-
-
-def mask_password(url: str) -> str:
-    """A database URL as it may be shown."""
-    url = re.sub(r"(://[^:@/?#]*):.*@", rf"\1:{MASK}@", url)
-    return re.sub(r"(password=)[^&#]*", rf"\1{MASK}", url)
-
-
-ListenAddress = Annotated[Address, BeforeValidator(_address), PlainSerializer(str, return_type=str)]
-HttpUrl = Annotated[str, AfterValidator(_http_url)]
-Origin = Annotated[HttpUrl, AfterValidator(_origin)]
-DatabaseUrl = Annotated[str, AfterValidator(_database_url)]
-Names = Annotated[tuple[str, ...], BeforeValidator(_from_json)]
-Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Timeout = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1)]
-Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Share = Annotated[float, Field(ge=0, le=1)]
-SecretHeader = Annotated[SecretStr, PlainSerializer(lambda _: MASK, return_type=str)]
-PropertyName = Annotated[str, Field(min_length=1)]
 
 
 class _Table(BaseModel):
@@ -172,7 +98,7 @@ class AuthSettings(_Table):
 class ServiceSettings(_Table):
     """The proxy's own identity upstream, for what it asks with no client behind it."""
 
-    headers: Annotated[Mapping[str, SecretHeader], BeforeValidator(_fields_from_json)] = {}
+    headers: Annotated[Mapping[str, SecretHeader], BeforeValidator(fields_from_json)] = {}
 
 
 class StampSettings(_Table):
@@ -267,7 +193,23 @@ class SetPolicySettings(_Table):
     keep_revisions_days: Annotated[int, Field(ge=0)] | None = None
     volatile: Names = ()
     title: str = ""
-    effects: Annotated[tuple[EffectSettings, ...], BeforeValidator(_from_json)] = ()
+    effects: Annotated[tuple[EffectSettings, ...], BeforeValidator(list_from_json)] = ()
+
+
+class ModelPropertySettings(_Table):
+    """A property of a model; see `proxy.odata.models.PropertyDefinition`."""
+
+    kind: Kind
+    of: str = ""
+    model: str = ""
+
+
+class ModelSettings(_Table):
+    """An entity set under names that new services chose; see `proxy.odata.models.ModelDefinition`."""
+
+    set: str = ""
+    key: str = "id"
+    properties: Mapping[str, ModelPropertySettings] = {}
 
 
 class Settings(_Table):
@@ -286,6 +228,7 @@ class Settings(_Table):
     database: DatabaseSettings = DatabaseSettings()
     defaults: DefaultPolicySettings = DefaultPolicySettings()
     sets: Mapping[str, SetPolicySettings] = {}
+    models: Mapping[str, ModelSettings] = {}
 
     @model_validator(mode="after")
     def _listeners_differ(self) -> Self:
@@ -358,6 +301,17 @@ class Settings(_Table):
         stated = {name: value.get_secret_value() for name, value in self.upstream.service.headers.items()}
         return stated if stated or self.upstream.auth.mode == "service" else None
 
+    def definitions(self) -> dict[str, ModelDefinition]:
+        """The models, not yet held against a metadata document."""
+        return {
+            name: ModelDefinition(
+                model.set,
+                model.key,
+                {each: PropertyDefinition(**dict(found)) for each, found in model.properties.items()},
+            )
+            for name, model in self.models.items()
+        }
+
     def to_toml(self) -> str:
         """The settings in force as a file that `load` reads, passwords masked."""
         shown = self.model_dump(mode="json", exclude_none=True)
@@ -395,8 +349,8 @@ def _environment(environment: Mapping[str, str]) -> Iterator[tuple[str, Location
             continue
         parts = name.removeprefix(ENVIRONMENT_PREFIX).split("__")
         path = tuple(part.lower() for part in parts)
-        if path[0] == "sets":  # entity set names are case-sensitive
-            path = (*path[:1], *parts[1:2], *path[2:])
+        if path[0] in ("sets", "models"):  # names of entity sets, models and properties are case-sensitive
+            path = tuple(parts[index] if index % 2 else part for index, part in enumerate(path))
         yield name, path, environment[name]
 
 
@@ -439,6 +393,9 @@ def _suggestion(location: Location) -> str:
     known = list(_key_paths(Settings, ()))
     if parents[:1] == ["sets"]:
         known += _key_paths(SetPolicySettings, tuple(parents[:2]))
+    if parents[:1] == ["models"]:
+        known += _key_paths(ModelSettings, tuple(parents[:2]))
+        known += _key_paths(ModelPropertySettings, tuple(parents[:4]))
     siblings = {path[-1]: path for path in known if list(path[:-1]) == parents}
     near = [siblings[found] for found in get_close_matches(name, siblings, n=1)]
     elsewhere = [path for path in known if path[-1] == name]

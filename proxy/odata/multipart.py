@@ -184,10 +184,9 @@ def _boundary(content_type: str) -> bytes:
     if match is None:
         raise ODataError("The Content-Type of a batch names no boundary.")
     found = match[2].strip(" \t") if match[1] is None else re.sub(r"\\(.)", r"\1", match[1])
-    boundary = found.encode("utf-8", "surrogateescape")
-    if not 0 < len(boundary) <= _MAX_BOUNDARY or not found.isprintable():
+    if not 0 < len(found) <= _MAX_BOUNDARY or not found.isprintable():
         raise ODataError("The boundary of a batch must be 1 to 70 printable characters.", token=found[:100])
-    return boundary
+    return found.encode()
 
 
 def as_text(raw: bytes) -> str:

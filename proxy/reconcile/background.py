@@ -13,15 +13,19 @@ _CANCEL_AGAIN_S = 0.1
 
 
 class Background:
-    """Holds running tasks until they end. `drain` waits for all, also for those begun meanwhile."""
+    """Holds running tasks until they end. `drain` waits for all, also for those begun meanwhile; `stop` only
+    for what a request awaits."""
 
     def __init__(self, observe: Observe) -> None:
         self._observe = observe
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._spawned: set[asyncio.Task[Any]] = set()
 
     def spawn(self, name: str, work: Coroutine[Any, Any, object]) -> None:
         """Run `work` beside the request; an error nobody expected is observed, not raised."""
         task = self._hold(asyncio.create_task(work, name=name))
+        self._spawned.add(task)
+        task.add_done_callback(self._spawned.discard)
         task.add_done_callback(self._report)
 
     async def finish(self, name: str, work: Coroutine[Any, Any, T]) -> T:
@@ -31,6 +35,13 @@ class Background:
     async def drain(self) -> None:
         while self._tasks:
             await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def stop(self) -> None:
+        """Let what requests began run to its end, and cancel what was spawned, again as `cancelled` does."""
+        while self._tasks:
+            for task in self._spawned:
+                task.cancel()
+            await asyncio.wait(self._tasks, timeout=_CANCEL_AGAIN_S)
 
     def _hold(self, task: asyncio.Task[T]) -> asyncio.Task[T]:
         self._tasks.add(task)

@@ -13,7 +13,7 @@ from hashlib import blake2b
 
 from proxy.odata.edm import EntityKey, EntitySet, Model
 from proxy.odata.errors import ODataError
-from proxy.odata.operation import ChangeLinks, CreateEntity, ReadCollection, ReadEntity, Write
+from proxy.odata.operation import ChangeLinks, CreateEntity, DeleteEntity, ReadCollection, ReadEntity, Write
 from proxy.odata.uri import entity_path
 from proxy.reconcile.background import Background
 from proxy.reconcile.batches import METHOD, Batch, Step, intended_by, read_batch, replies_to
@@ -21,7 +21,7 @@ from proxy.reconcile.exchange import Answer, Ask, CacheStatus, Relayed
 from proxy.reconcile.feeder import Feeder
 from proxy.reconcile.mirror import KEYS_PER_REQUEST, Mirror
 from proxy.reconcile.observations import Observe, StoreFailed
-from proxy.reconcile.outcomes import outcome_of, requested_changes, shows, touched_by
+from proxy.reconcile.outcomes import chosen_key, outcome_of, requested_changes, shows, touched_by
 from proxy.reconcile.ports import (
     Fetched,
     Intent,
@@ -110,17 +110,9 @@ class BatchWriter:
             raise self._sender.refused(error) from error
         with self._sender.under_way(intent):
             reply, cut = await self._sender.send(intent, ask.request)
-            replies = [None] * len(batch.steps) if cut else replies_to(batch, reply)
-            settlement = await self._settlement(batch, replies, intent, before, ask, model)
-            stored = False
-            if settlement is None or not await self._sender.settle(intent, settlement):
-                self._sender.leave_open(intent)
-            else:
-                stored = settlement.outcome is Outcome.APPLIED
-                for entity_set, keys in _by_set(settlement.stale):
-                    self._feeder.refresh(entity_set, keys, ask, model)
-        self._feed(batch, replies, ask, model, intent.fetch_number)
-        return Relayed(reply, CacheStatus(fwd="method", stored=stored), cut)
+            said = None if cut else reply
+            outcome = await self._sender.end(intent, self._settle(batch, said, intent, before, ask, model))
+        return Relayed(reply, CacheStatus(fwd="method", stored=outcome is Outcome.APPLIED), cut)
 
     def _feed(
         self, batch: Batch, replies: Sequence[Reply | None], ask: Ask, model: Model, number: int
@@ -166,6 +158,9 @@ class BatchWriter:
         for operation, step in batch.writes:
             target = step.written
             if target is None:
+                content_type = step.part.headers.get("Content-Type", "")
+                if (chosen := chosen_key(operation, step.part.body, content_type, model)) is not None:
+                    touched.append(Touched(operation.entity_set, chosen))
                 continue
             touched.append(target)
             held = before.get((target.entity_set.name, target.key))
@@ -186,6 +181,25 @@ class BatchWriter:
         )
 
     # After
+
+    async def _settle(
+        self,
+        batch: Batch,
+        reply: Reply | None,
+        intent: Intent,
+        before: Mapping[Entity, Fetched],
+        ask: Ask,
+        model: Model,
+    ) -> Outcome | None:
+        """What was committed of upstream's answer, which is None where it was cut. None: it stays open."""
+        replies = [None] * len(batch.steps) if reply is None else replies_to(batch, reply)
+        settlement = await self._settlement(batch, replies, intent, before, ask, model)
+        settled = settlement is not None and await self._sender.settle(intent, settlement)
+        if settlement is not None and settled:
+            for entity_set, keys in _by_set(settlement.stale):
+                self._feeder.refresh(entity_set, keys, ask, model)
+        self._feed(batch, replies, ask, model, intent.fetch_number)
+        return settlement.outcome if settlement is not None and settled else None
 
     async def _settlement(
         self,
@@ -220,6 +234,7 @@ class BatchWriter:
         if shown is None:
             return None
         targets = {(one.entity_set.name, one.key) for _, step in batch.writes if (one := step.written)}
+        targets |= {(entity_set.name, state.key) for entity_set, state in shown.seen}
         stale += (
             Touched(model.entity_sets[name], key)
             for name, key in intent.touched
@@ -243,13 +258,14 @@ class BatchWriter:
         """None: something that was written cannot be found."""
         shown = ReadBack()
         wanted: list[Touched] = []
+        deleted: set[Entity] = set()
         is_final = not any(step.refers for _, step, _ in applied)
         for operation, step, reply in applied:
             target = step.written
             if isinstance(operation, CreateEntity):
                 entity_set = operation.entity_set
                 made = self._mirror.read_one(reply, entity_set, None, model, intent.fetch_number)
-                key = made.key if made else self._key_in(reply, entity_set, model)
+                key = made.key if made else self._feeder.key_made(reply, entity_set, model)
                 if key is None:
                     return None
                 target = Touched(entity_set, key)
@@ -258,6 +274,8 @@ class BatchWriter:
                     continue
             if target is not None:
                 wanted.append(target)
+                if isinstance(operation, DeleteEntity):
+                    deleted.add((target.entity_set.name, target.key))
         for entity_set, keys in _by_set(wanted):
             states = await self._fetch(entity_set, keys, ask, model) if len(keys) > 1 else []
             shown.seen += ((entity_set, state) for state in states)
@@ -266,17 +284,11 @@ class BatchWriter:
                 look = await self._mirror.fetch(entity_set, key, model, ask, target_path)
                 if look.fetched is not None:
                     shown.seen.append((entity_set, look.fetched))
-                elif self._mirror.is_gone(look.reply, ask):
+                elif self._mirror.is_gone(look.reply, ask, was_deleted=(entity_set.name, key) in deleted):
                     shown.removed.append(Touched(entity_set, key))
                 else:
                     return None
         return shown
-
-    def _key_in(self, reply: Reply, entity_set: EntitySet, model: Model) -> EntityKey | None:
-        try:
-            return self._feeder.key_in(reply.headers.get("Location"), entity_set, model)
-        except ODataError:
-            return None
 
     def _overwritten(
         self, applied: Sequence[Answered], before: Mapping[Entity, Fetched], shown: ReadBack, model: Model

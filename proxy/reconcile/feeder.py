@@ -34,6 +34,7 @@ from proxy.reconcile.ports import (
 from proxy.reconcile.shadow import shadowed
 
 _AT_ONCE = 2  # refreshing gives way to clients
+_DUE = 1_000  # entities that wait to be refreshed; what is beyond is fetched when next read
 _LESSONS = 50  # attempts per set to learn how upstream writes Atom
 
 
@@ -52,6 +53,7 @@ class Feeder:
         self._background = background
         self._observe = observe
         self._at_once = asyncio.Semaphore(_AT_ONCE)
+        self._due: set[tuple[str, EntityKey]] = set()
         self._lessons: dict[str, int] = {}
         self._titles: dict[str, frozenset[str]] = {}
 
@@ -81,10 +83,8 @@ class Feeder:
             await work  # type: ignore[misc]
         except StoreUnavailable as error:
             self._observe(StoreFailed("feed", str(error)))
-        except UpstreamFailure as error:
+        except (UpstreamFailure, ODataError) as error:  # whose text can quote a value
             self._observe(UpstreamFailed("feed", type(error).__name__))
-        except ODataError as error:
-            self._observe(UpstreamFailed("feed", error.message))
 
     async def _feed(
         self,
@@ -110,7 +110,7 @@ class Feeder:
             held = await self._mirror.store.get(entity_set, keys)
             await self._shadow(operation, reply, held, ask)
             lacking = [key for key in keys if key in moved or not _is_good(held.get(key))]
-            await self._refresh(entity_set, lacking, ask, model)
+            await self._refresh_shown(entity_set, lacking, number, ask, model)
         if isinstance(operation, ReadCollection):
             self._mirror.sets.page_seen(entity_set, len(keys), sum(_is_good(held.get(key)) for key in keys))
             names = self._mirror.stamp_names(entity_set)
@@ -137,21 +137,52 @@ class Feeder:
             uris = [entity_uri(raw) for raw in read_json(reply)[1].values]
         else:
             uris = [entry.id for entry in atom.entry_heads(reply.body)]
-        return [key for uri in uris if (key := self.key_in(uri, entity_set, model)) is not None]
+        return [key for uri in uris if (key := self._key_in(uri, entity_set, model)) is not None]
 
-    def key_in(self, uri: str | None, entity_set: EntitySet, model: Model) -> EntityKey | None:
+    def key_made(self, reply: Reply, entity_set: EntitySet, model: Model) -> EntityKey | None:
+        """The key of what a create has made, by the Location in its answer; None where that names none."""
+        try:
+            return self._key_in(reply.headers.get("Location"), entity_set, model)
+        except ODataError:
+            return None
+
+    def _key_in(self, uri: str | None, entity_set: EntitySet, model: Model) -> EntityKey | None:
         at = (uri or "").lower().find(self._mirror.root_path.lower())
         if uri is None or at < 0:
             return None
         path = parse_resource_path(uri[at + len(self._mirror.root_path) :], model)
         return path.key if path.entity_set == entity_set else None
 
-    async def _refresh(
-        self, entity_set: EntitySet, keys: Sequence[EntityKey], ask: Ask, model: Model
+    async def _refresh_shown(
+        self, entity_set: EntitySet, keys: Sequence[EntityKey], number: int, ask: Ask, model: Model
     ) -> None:
+        """Refresh what a reply with this number shows, each entity once however many replies show it."""
+        room = _DUE - len(self._due)
+        due = [(entity_set.name, key) for key in keys if (entity_set.name, key) not in self._due][:room]
+        self._due.update(due)
+        try:
+            await self._refresh(entity_set, [key for _, key in due], ask, model, after=number)
+        finally:
+            self._due.difference_update(due)
+
+    async def _refresh(
+        self,
+        entity_set: EntitySet,
+        keys: Sequence[EntityKey],
+        ask: Ask,
+        model: Model,
+        *,
+        after: int | None = None,
+    ) -> None:
+        """Fetch and store; not what a fetch with a number over `after` has brought while this waited."""
         for start in range(0, len(keys), KEYS_PER_REQUEST):
             some = keys[start : start + KEYS_PER_REQUEST]
             async with self._at_once:
+                if after is not None:
+                    held = await self._mirror.store.get(entity_set, some)
+                    some = [key for key in some if key not in held or held[key].fetch_number <= after]
+                if not some:
+                    continue
                 fetched = await self._mirror.fetch_some(entity_set, some, model, ask)
             await self._mirror.absorb(entity_set, fetched, ask.provenance(Source.UPSTREAM_REFRESH))
 
@@ -162,12 +193,13 @@ class Feeder:
     ) -> None:
         """Compare our Atom of what upstream just showed with what it wrote."""
         state = await self._mirror.sets.state(entity_set)
-        tried = self._lessons[entity_set.name] = self._lessons.get(entity_set.name, 0) + 1
-        if form in state.proven or not keys or tried > _LESSONS:
+        tried = self._lessons.get(entity_set.name, 0)
+        if form in state.proven or not keys or tried >= _LESSONS:
             return
         held = await self._mirror.store.get(entity_set, keys)
         if not all(_is_good(held.get(key)) for key in keys):
             return
+        self._lessons[entity_set.name] = tried + 1
         text = reply.body.decode("utf-8-sig")
         origin = atom.origin_of(text)
         documents = [restore_origins(held[key].document or "", origin) for key in keys]

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from cachetools import TTLCache
+
 from proxy.odata import verbose_json
 from proxy.odata.edm import EntityKey, EntitySet, Model
 from proxy.odata.errors import ODataError
@@ -37,6 +39,7 @@ from proxy.reconcile.ports import (
 from proxy.reconcile.sets import Sets
 from proxy.reconcile.stamp import Stamp
 
+_WON_S = 3600.0  # conflicts that upstream won within this time look like a restored upstream together
 KEYS_PER_REQUEST = 20  # longer or-chains may exceed what IIS takes as a query string
 
 
@@ -90,6 +93,7 @@ class Mirror:
         self.root_path = root_path
         self._observe = observe
         self._suspect_drift = suspect_drift
+        self._won: TTLCache[int, str] = TTLCache(maxsize=10_000, ttl=_WON_S)
 
     def stamp_names(self, entity_set: EntitySet) -> tuple[str, ...]:
         """What a check selects: the stamp's properties that the type declares, and the key.
@@ -220,14 +224,16 @@ class Mirror:
         reply = await self._upstream.send(ask.own_read(target))
         return self.read_entities(reply, entity_set, model, number)
 
-    def is_gone(self, reply: Reply, ask: Ask) -> bool:
+    def is_gone(self, reply: Reply, ask: Ask, *, was_deleted: bool = False) -> bool:
         """True for the 404 by which upstream says that an entity does not exist (rule 11).
 
-        A caller's own credentials may hide an entity, so only the proxy's identity can tell.
+        A caller's own credentials may hide an entity, so only the proxy's identity can tell, or a DELETE
+        of the caller's before.
         """
+        may_tell = was_deleted or ask.caller.credentials is None
         return (
             reply.status == 404
-            and ask.caller.credentials is None
+            and may_tell
             and self.rules.deleted_code in reply.body.decode("utf-8", "replace")
         )
 
@@ -257,19 +263,21 @@ class Mirror:
         """
         held = await self.store.get(entity_set, [state.key for state in fetched])
         puts, touches, conflicts = [], [], {}
+        lies = set()
         for state in fetched:
             row = held.get(state.key)
             if lied((held_before or held).get(state.key), state):
-                await self._count_lie(entity_set, state.key)
+                lies.add(state.key)
             match decide_storing(row, state):
                 case Storing.PUT:
                     puts.append(state)
                 case Storing.TOUCH:
                     touches.append(state)
                 case Storing.CONFLICT:
+                    conflict = row and await self._conflict(entity_set, row, state, provenance)
                     if self.sets.policy(entity_set).on_conflict is OnConflict.UPSTREAM_WINS:
                         puts.append(state)
-                    elif row and (conflict := await self._conflict(entity_set, row, state, provenance)):
+                    elif conflict:
                         conflicts[state.key] = conflict
                 case Storing.IGNORE:
                     pass
@@ -278,6 +286,9 @@ class Mirror:
         if puts:
             result = await self.store.put(entity_set, puts, provenance)
             self._observe(EntitiesStored(entity_set.name, len(result.stored), len(result.changed)))
+            # Of all the readers that see one change, a single one records it.
+            for key in lies & result.changed:
+                await self._count_lie(entity_set, key)
         return Absorbed(conflicts, stored=bool(puts or touches))
 
     async def _conflict(
@@ -290,16 +301,19 @@ class Mirror:
             return None
         if held.conflict is None:
             self._observe(ConflictFound(entity_set.name, format_key(held.key), conflict))
-        if await self.store.conflict_count(entity_set) > self.rules.conflict_trip:
+        if self.sets.policy(entity_set).on_conflict is OnConflict.UPSTREAM_WINS:
+            self._won[conflict] = entity_set.name  # settled at once, so that no count of open ones grows
+            count = list(self._won.values()).count(entity_set.name)
+        else:
+            count = await self.store.conflict_count(entity_set)
+        if count > self.rules.conflict_trip:
             await self.sets.forward_from_now_on(entity_set, "conflicts: upstream looks restored")
             return None
         return conflict
 
     async def _count_lie(self, entity_set: EntitySet, key: EntityKey) -> None:
         self._observe(ContentChangedUnderStamp(entity_set.name, format_key(key)))
-        lies = (await self.sets.state(entity_set)).lies + 1
-        await self.sets.learn(entity_set, lies=lies)
-        if lies > self.rules.lie_limit:
+        if await self.sets.count_lie(entity_set) > self.rules.lie_limit:
             await self.sets.forward_from_now_on(entity_set, "content changed under an unmoved stamp")
 
 
@@ -310,7 +324,7 @@ def next_link(text: str, sliced: verbose_json.Sliced) -> str | None:
 
 def read_json(reply: Reply) -> tuple[str, verbose_json.Sliced]:
     """The text and the spans of a successful verbose JSON reply. Raises ODataError for any other."""
-    if reply.status not in (200, 201) or reply.media_type != "application/json":
+    if reply.status not in (200, 201) or reply.media_type != "application/json" or reply.is_coded:
         raise ODataError("The reply is no JSON entity.")
     try:
         text = reply.body.decode("utf-8-sig")

@@ -101,6 +101,14 @@ def key_from(values: Mapping[str, Any], key: tuple[str, ...]) -> EntityKey | Non
     return tuple((name, values[name]) for name in key)
 
 
+def chosen_key(operation: Write, body: bytes, content_type: str, model: Model) -> EntityKey | None:
+    """The key that a create posts; None for any other write, and where upstream makes it."""
+    posted = read_posted(operation, body, content_type, model)
+    if posted is None or not isinstance(operation, CreateEntity):
+        return None
+    return key_from(posted, operation.entity_set.entity_type.key)
+
+
 def decide_settlement(
     *,
     deletes: bool,

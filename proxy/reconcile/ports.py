@@ -46,6 +46,10 @@ class UpstreamBroken(UpstreamFailure):
     sent = True
 
 
+class UpstreamTooLong(UpstreamBroken):
+    """The answer to a GET is longer than may be held."""
+
+
 class UpstreamCut(UpstreamFailure):
     """A status and headers came, the body did not come whole. `reply` holds what came."""
 
@@ -74,7 +78,8 @@ class Request:
 class Reply:
     """Upstream's whole answer.
 
-    `body` is decoded from any Content-Encoding, which `headers` still names as upstream sent it.
+    `body` is decoded from any Content-Encoding, which `headers` still names as upstream sent it; `is_coded`
+    where that could not be done, so that the body is as it came and says nothing to us.
     `sent_at` and `received_at` are our clock. `upstream_sent_at` is the earliest that upstream's own clock
     can have shown when the request was sent; None while it never told the time.
     """
@@ -86,6 +91,7 @@ class Reply:
     sent_at: datetime
     received_at: datetime
     upstream_sent_at: datetime | None = None
+    is_coded: bool = False
 
     @property
     def media_type(self) -> str:
@@ -189,9 +195,9 @@ class NewIntent:
     """The durable mark that a write is about to be sent.
 
     `target` is None for a create, whose key upstream makes, and for a batch, whose writes all stand in
-    `touched`, with the entities that the write is known to change beside its target. `body` is what the
-    client posted, `before` the digest of the state seen just before, for a batch of all of them (None: not
-    every one is known, or there is none).
+    `touched`, with the entities that the write is known to change beside its target; so does the key that a
+    client has chosen for what is to be made. `body` is what the client posted, `before` the digest of the
+    state seen just before, for a batch of all of them (None: not every one is known, or there is none).
     """
 
     method: str
@@ -409,6 +415,9 @@ class Store(Protocol):
     async def set_state(self, entity_set: EntitySet) -> SetState: ...
 
     async def save_set_state(self, entity_set: EntitySet, state: SetState) -> None: ...
+
+    async def count_lie(self, entity_set: EntitySet) -> int:
+        """Raise the set's `lies` by one, and give what they are now."""
 
     async def latest_metadata(self) -> bytes | None:
         """The metadata document last seen from upstream."""

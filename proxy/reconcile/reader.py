@@ -157,10 +157,7 @@ class Reader:
             return answer or await self._forward(operation, ask, shape.model, "bypass", "not-assembled")
         if need is Need.CHECK and held is not None:
             return await self._check(operation, ask, shape, held)
-        why: Forwarded = "stale" if held else "uri-miss"
-        if shape.select is not None and not self._sets.follows_select:
-            return await self._forward(operation, ask, shape.model, why, "select-unproven")
-        return await self._fetch(operation, ask, shape, held, why)
+        return await self._fetch(operation, ask, shape, held, "stale" if held else "uri-miss")
 
     async def _check(self, operation: ReadEntity, ask: Ask, shape: Shape, held: Stored) -> Answer:
         names = self._mirror.stamp_names(operation.entity_set)
@@ -170,10 +167,10 @@ class Reader:
         except UpstreamCut:
             return await self._forward(operation, ask, shape.model, "stale", "check-refused")
         except UpstreamFailure:
-            if stale := self._stale(held, shape):
+            if stale := self._stale(held, shape, ask):
                 return stale
             raise
-        if reply.status >= 500 and (stale := self._stale(held, shape)):
+        if reply.status >= 500 and (stale := self._stale(held, shape, ask)):
             return stale
         try:
             around = read_json(reply)
@@ -183,12 +180,12 @@ class Reader:
             seen = self._mirror.stamp_of(raw, operation.entity_set)
         except ODataError:
             return await self._forward(operation, ask, shape.model, "stale", "check-refused")
+        self._sets.follows_select = follows_select(raw, names)
         if not in_sync(held, seen) or self._is_audited():
             return await self._fetch(operation, ask, shape, held, "stale")
         self._confirm(operation.entity_set, held, reply.sent_at)
         text = None
-        self._sets.follows_select = follows_select(raw, names)
-        if shape.select is None or self._sets.follows_select:
+        if self._may_slice(shape):
             text = entity_body(held.document or "", around, shape, self._now())
         if text is None:
             return await self._forward(operation, ask, shape.model, "bypass", "not-assembled")
@@ -199,6 +196,8 @@ class Reader:
     ) -> Answer:
         """Fetch the whole entity, let it into the mirror, and show what was fetched."""
         entity_set, key = operation.entity_set, operation.key
+        if not self._may_slice(shape):
+            return await self._forward(operation, ask, shape.model, why, "select-unproven", frozenset({key}))
         is_own = shape.format == "json" and ask.query is None and not ask.request.body
         try:
             look = await self._mirror.fetch(entity_set, key, shape.model, ask, ask.path)
@@ -207,11 +206,11 @@ class Reader:
                 Relayed(cut.reply, CacheStatus(fwd=why), cut=True) if is_own else await self._again(ask, why)
             )
         except UpstreamFailure:
-            if stale := self._stale(held, shape):
+            if stale := self._stale(held, shape, ask):
                 return stale
             raise
         if look.fetched is None:
-            if look.reply.status >= 500 and (stale := self._stale(held, shape)):
+            if look.reply.status >= 500 and (stale := self._stale(held, shape, ask)):
                 return stale
             await self._note_absence(operation, ask, look.number, look.reply)
             return Relayed(look.reply, CacheStatus(fwd=why)) if is_own else await self._again(ask, why)
@@ -251,6 +250,10 @@ class Reader:
             except StoreUnavailable as error:
                 self._observe(StoreFailed("refresh", str(error)))
 
+    def _may_slice(self, shape: Shape) -> bool:
+        """False where upstream may show what `$select` names in another order than the client's."""
+        return shape.select is None or bool(self._sets.follows_select)
+
     def _is_audited(self) -> bool:
         return self._draw() < self._mirror.rules.audit_share
 
@@ -273,15 +276,20 @@ class Reader:
         return at if number == held.fetch_number else None
 
     def _from_held(self, held: Stored, shape: Shape, status: CacheStatus) -> FromMirror | None:
-        text = entity_body(held.document or "", None, shape, self._now())
+        text = None
+        if self._may_slice(shape):
+            text = entity_body(held.document or "", None, shape, self._now())
         if text is None:
             return None
         age = age_of(held, self._confirmed_at(shape.entity_set, held), self._now())
         return FromMirror(text.encode(), shape.content_type or JSON_TYPE, None, status, int(age))
 
-    def _stale(self, held: Stored | None, shape: Shape) -> FromMirror | None:
-        """What is held, where upstream fails and the set's policy lets it stand in (RFC 5861)."""
-        if held is None or not is_servable(held):
+    def _stale(self, held: Stored | None, shape: Shape, ask: Ask) -> FromMirror | None:
+        """What is held, where upstream fails and the set's policy lets it stand in (RFC 5861).
+
+        Not for who shows credentials: nobody has confirmed that they may see it (rule 8).
+        """
+        if held is None or not is_servable(held) or ask.caller.credentials:
             return None
         answer = self._from_held(held, shape, _STALE)
         limit = self._sets.policy(shape.entity_set).stale_if_error_s

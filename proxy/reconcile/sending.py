@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
 
 from proxy.reconcile.errors import OutcomeUnknown, WritesRefused
 from proxy.reconcile.mirror import Mirror
-from proxy.reconcile.observations import IntentOpened, IntentSettled, Observe, StoreFailed
+from proxy.reconcile.observations import IntentOpened, IntentSettled, Observe, StoreFailed, TaskFailed
 from proxy.reconcile.observations import OutcomeUnknown as OutcomeUnknownSeen
 from proxy.reconcile.ports import (
     Intent,
@@ -67,6 +67,20 @@ class Sender:
                 raise OutcomeUnknown(intent.id) from failure
             await self.settle(intent, Settlement(Outcome.REFUSED, intent.fetch_number))
             raise
+
+    async def end(self, intent: Intent, settling: Awaitable[Outcome | None]) -> Outcome | None:
+        """The outcome that `settling` has committed; None: the intent stays open.
+
+        Nothing that goes wrong in it costs the client the answer that upstream has given (rule 5).
+        """
+        try:
+            outcome = await settling
+        except Exception as error:
+            self._observe(TaskFailed("settle", error))
+            outcome = None
+        if outcome is None:
+            self.leave_open(intent)
+        return outcome
 
     def leave_open(self, intent: Intent) -> None:
         """Say that the settler has to find out."""

@@ -68,9 +68,15 @@ class Sets:
 
     async def learn(self, entity_set: EntitySet, **changes: object) -> None:
         """Change the learned state. Raises StoreUnavailable."""
-        state = replace(await self.state(entity_set), **changes)  # type: ignore[arg-type]
+        # Not what is remembered: others may have learned and counted since.
+        state = replace(await self._store.set_state(entity_set), **changes)  # type: ignore[arg-type]
         await self._store.save_set_state(entity_set, state)
         self._states[entity_set.name] = state
+
+    async def count_lie(self, entity_set: EntitySet) -> int:
+        """Count one more, and say how many there are. Raises StoreUnavailable."""
+        self._states.pop(entity_set.name, None)
+        return await self._store.count_lie(entity_set)
 
     async def forward_from_now_on(self, entity_set: EntitySet, reason: str) -> None:
         if (await self.state(entity_set)).forward_reason is not None:

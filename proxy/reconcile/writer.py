@@ -14,7 +14,7 @@ from typing import Any
 from proxy.odata import verbose_json
 from proxy.odata.edm import EntityKey, EntitySet, Model
 from proxy.odata.errors import ODataError
-from proxy.odata.operation import ChangeLinks, CreateEntity, Write
+from proxy.odata.operation import ChangeLinks, CreateEntity, DeleteEntity, Write
 from proxy.odata.query_options import with_select
 from proxy.odata.uri import entity_path
 from proxy.reconcile.background import Background
@@ -22,7 +22,7 @@ from proxy.reconcile.exchange import Answer, Ask, CacheStatus, Relayed
 from proxy.reconcile.feeder import Feeder
 from proxy.reconcile.freshness import in_sync
 from proxy.reconcile.mirror import Look, Mirror, read_json
-from proxy.reconcile.outcomes import outcome_of, read_posted, requested_changes, shows, touched_by
+from proxy.reconcile.outcomes import chosen_key, outcome_of, read_posted, requested_changes, shows, touched_by
 from proxy.reconcile.ports import (
     Fetched,
     Intent,
@@ -87,16 +87,9 @@ class Writer:
 
     async def _send(self, operation: Write, intent: Intent, before: Before, ask: Ask, model: Model) -> Answer:
         reply, cut = await self._sender.send(intent, ask.request)
-        outcome = outcome_of(reply)
-        if outcome is Outcome.APPLIED:
-            settled = await self._settle_applied(operation, intent, before, reply, ask, model)
-        elif outcome is Outcome.REFUSED:
-            settled = await self._sender.settle(intent, Settlement(outcome, intent.fetch_number))
-        else:
-            settled = False
-        if not settled:
-            self._sender.leave_open(intent)
-        return Relayed(reply, CacheStatus(fwd="method", stored=settled and outcome is Outcome.APPLIED), cut)
+        settling = self._settle(operation, intent, before, reply, ask, model)
+        outcome = await self._sender.end(intent, settling)
+        return Relayed(reply, CacheStatus(fwd="method", stored=outcome is Outcome.APPLIED), cut)
 
     # Before
 
@@ -142,19 +135,34 @@ class Writer:
         touched = touched_by(self._mirror.sets.policy(entity_set).effects, before.values, model)
         if isinstance(operation, ChangeLinks) and operation.target and operation.target_key:
             touched.append(Touched(operation.target, operation.target_key))
+        content_type = ask.request.headers.get("Content-Type", "")
+        if (chosen := chosen_key(operation, ask.request.body, content_type, model)) is not None:
+            touched.append(Touched(entity_set, chosen))
         return NewIntent(
             method=type(operation).__name__,
             entity_set=entity_set,
             target=target,
             touched=[entity for entity in touched if entity.key != target],
             body=ask.request.body,
-            content_type=ask.request.headers.get("Content-Type", ""),
+            content_type=content_type,
             before=before.digest,
             provenance=ask.provenance(Source.CLIENT_WRITE),
             opened_at=self._now(),
         )
 
     # After
+
+    async def _settle(
+        self, operation: Write, intent: Intent, before: Before, reply: Reply, ask: Ask, model: Model
+    ) -> Outcome | None:
+        """What was committed of upstream's answer. None: the intent stays open."""
+        outcome = outcome_of(reply)
+        settled = False
+        if outcome is Outcome.APPLIED:
+            settled = await self._settle_applied(operation, intent, before, reply, ask, model)
+        elif outcome is Outcome.REFUSED:
+            settled = await self._sender.settle(intent, Settlement(outcome, intent.fetch_number))
+        return outcome if settled else None
 
     async def _settle_applied(
         self, operation: Write, intent: Intent, before: Before, reply: Reply, ask: Ask, model: Model
@@ -171,12 +179,15 @@ class Writer:
         after: Mapping[str, Any] = look.fetched.values if look.fetched else {}
         stale = [*touched_of(intent, model), *touched_by(effects, after, model)]
         if look.fetched is None:
-            if intent.key is None or not self._mirror.is_gone(look.reply, ask):
+            was_deleted = isinstance(operation, DeleteEntity)
+            if intent.key is None or not self._mirror.is_gone(look.reply, ask, was_deleted=was_deleted):
                 return False
             settlement = Settlement(
                 Outcome.APPLIED, look.number, removed=[Touched(entity_set, intent.key)], stale=stale
             )
         else:
+            # The key that a create has chosen is marked like a side effect, and is none.
+            stale = [one for one in stale if one != Touched(entity_set, look.fetched.key)]
             unseen = self._was_overwritten(operation, before, look.fetched, ask, model)
             settlement = Settlement(
                 Outcome.APPLIED,
@@ -202,7 +213,7 @@ class Writer:
             created = self._mirror.read_one(reply, entity_set, None, model, intent.fetch_number)
             if created is not None:
                 return Look(intent.fetch_number, reply, created)
-            key = self._feeder.key_in(reply.headers.get("Location"), entity_set, model)
+            key = self._feeder.key_made(reply, entity_set, model)
         return None if key is None else await self._mirror.fetch_key(entity_set, key, model, ask)
 
     def _was_overwritten(

@@ -31,6 +31,14 @@ _SAVE_STATE = compiled(
         index_elements=[SET_STATES.c.entity_set], set_={name: _new_state.excluded[name] for name in _STATE}
     )
 )
+_first_lie = postgresql.insert(SET_STATES).values(
+    entity_set=bindparam("of_set"), proven=cast([], ARRAY(Text)), lies=1, hits_audited=0
+)
+_COUNT_LIE = compiled(
+    _first_lie.on_conflict_do_update(
+        index_elements=[SET_STATES.c.entity_set], set_={"lies": SET_STATES.c.lies + 1}
+    ).returning(SET_STATES.c.lies)
+)
 _LATEST = select(METADATA_VERSIONS).order_by(METADATA_VERSIONS.c.id.desc()).limit(1).subquery()
 _FIND_METADATA = compiled(select(_LATEST.c.document))
 _LOCK_METADATA = compiled(select(func.pg_advisory_xact_lock(_METADATA_LOCK)))
@@ -66,6 +74,15 @@ class Learned(Part):
             "hits_audited": state.hits_audited,
         }
         await self._engine.transaction(lambda connection: connection.execute(_SAVE_STATE, parameters))
+
+    async def count_lie(self, entity_set: EntitySet) -> int:
+        """Raise the set's `lies` by one, and give what they are now."""
+
+        async def work(connection: Connection) -> int:
+            ((lies,),) = await connection.fetch(_COUNT_LIE, {"of_set": entity_set.name})
+            return int(lies)
+
+        return await self._engine.transaction(work)
 
     async def latest_metadata(self) -> bytes | None:
         """The metadata document last seen from upstream."""

@@ -21,6 +21,7 @@ from proxy.store.intents import Intents
 from proxy.store.learned import Learned
 from proxy.store.leases import Leases
 from proxy.store.migrate import migrate
+from proxy.store.models import ModelStore
 from proxy.store.progress import Progress
 from proxy.store.revisions import Revisions
 from proxy.store.schema import FETCH_NUMBER
@@ -78,6 +79,10 @@ class PostgresStore(
     def use_model(self, model: Model) -> None:
         """From now on entity sets are what this metadata document says."""
         self._known_model = model
+
+    def models(self) -> ModelStore:
+        """The same mirror in the names of models."""
+        return ModelStore(self._connections, self._tables, self._model)
 
     async def open(self) -> None:
         """Connect and bring the schema up to date now, however long that takes.

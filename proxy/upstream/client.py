@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
@@ -22,13 +22,14 @@ from proxy.reconcile.ports import (
     UpstreamCut,
     UpstreamFailure,
     UpstreamTimeout,
+    UpstreamTooLong,
     UpstreamUnreachable,
 )
 from proxy.upstream.calls import UpstreamCall, record
 from proxy.upstream.clock import UpstreamClock
 from proxy.upstream.decode import UndecodableBody, decode_body, decode_start
 from proxy.upstream.flights import Flights
-from proxy.upstream.headers import headers_from_wire
+from proxy.upstream.headers import accept_decodable, headers_from_wire
 from proxy.upstream.wire import ConnectionLost, Departure, WireRequest, end_with_connection, target_url
 
 # Well below what servers keep idle connections for (IIS 120 s): a connection that upstream closes just
@@ -118,14 +119,17 @@ class UpstreamClient:
     async def send(self, request: Request, *, joinable: bool = False) -> Reply:
         """Send a request and wait for the whole answer. See the port.
 
-        The body is decoded from gzip and deflate; UpstreamBroken where it cannot be, or is over the
-        limit. UpstreamCut whenever a status came and the body did not, for whatever reason. A joinable
-        request without a body is answered together with equal ones (`flights`).
+        The body is decoded from gzip and deflate, the only codings that upstream is asked for; where that
+        cannot be done, it is left as it came. UpstreamCut whenever a status came and the body did not, for
+        whatever reason, but UpstreamTooLong where it went over the limit and a GET may be sent again. A
+        joinable request without a body is answered together with equal ones (`flights`).
         """
         call = _Call(request.method, request.target)
         try:
             if joinable and not request.body:
                 (reply, call.bytes), call.shared = await self._flights.join(request)
+                if call.shared and "Set-Cookie" in reply.headers:
+                    reply = replace(reply, headers=_without_cookies(reply.headers))
             else:
                 reply, call.bytes = await self._exchange(request, _nothing)
             call.status = reply.status
@@ -164,6 +168,7 @@ class UpstreamClient:
         headers.popall("Content-Length", None)
         if request.body or request.method in _WITH_CONTENT:
             headers["Content-Length"] = str(len(request.body))
+        accept_decodable(headers)
         sent_at = self._now()
 
         def leave() -> None:
@@ -177,28 +182,39 @@ class UpstreamClient:
         async with response:
             chunks: list[bytes] = []
             try:
-                await self._read(response, chunks)
+                is_whole = await self._read(response, chunks)
             except _LOST as error:
-                start = decode_start(b"".join(chunks), _codings(response), self._limit)
-                reply = self._reply(response, start, sent_at)
+                reply = self._reply(response, chunks, decode_start, sent_at)
                 raise UpstreamCut(f"the body did not come whole: {_describe(error)}", reply) from error
-            raw = b"".join(chunks)
-            try:
-                decoded = decode_body(raw, _codings(response), self._limit)
-            except UndecodableBody as error:
-                raise UpstreamBroken(f"the body cannot be used: {error}") from error
-            return self._reply(response, decoded, sent_at), len(raw)
+            if is_whole:
+                return self._reply(response, chunks, decode_body, sent_at), sum(map(len, chunks))
+            told = f"the body is over {self._limit} bytes"
+            if request.method == "GET":
+                raise UpstreamTooLong(told)
+            raise UpstreamCut(told, self._reply(response, chunks, decode_start, sent_at))
 
-    async def _read(self, response: aiohttp.ClientResponse, chunks: list[bytes]) -> None:
-        """Read the body into `chunks`, which holds what came when this raises."""
+    async def _read(self, response: aiohttp.ClientResponse, chunks: list[bytes]) -> bool:
+        """Read the body into `chunks`, which holds what came when this raises. False: over the limit."""
         size = 0
         while chunk := await response.content.readany():
             chunks.append(chunk)
             size += len(chunk)
             if size > self._limit:
-                raise UpstreamBroken(f"the body is over {self._limit} bytes")
+                return False
+        return True
 
-    def _reply(self, response: aiohttp.ClientResponse, body: bytes, sent_at: datetime) -> Reply:
+    def _reply(
+        self,
+        response: aiohttp.ClientResponse,
+        chunks: Sequence[bytes],
+        decode: Callable[[bytes, str, int], bytes],
+        sent_at: datetime,
+    ) -> Reply:
+        raw = b"".join(chunks)
+        try:
+            body, is_coded = decode(raw, _codings(response), self._limit), False
+        except UndecodableBody:
+            body, is_coded = raw, True
         reply = Reply(
             status=response.status,
             reason=response.reason or "",
@@ -206,6 +222,7 @@ class UpstreamClient:
             body=body,
             sent_at=sent_at,
             received_at=self._now(),
+            is_coded=is_coded,
         )
         self._clock.observe(reply)
         return replace(reply, upstream_sent_at=self._clock.earliest(sent_at))
@@ -342,6 +359,13 @@ class _Call:
             self._method, self._path, self.status, self._error, elapsed_ms, self.bytes, self.shared
         )
         record(call)
+
+
+def _without_cookies(headers: CIMultiDictProxy[str]) -> CIMultiDictProxy[str]:
+    """Headers for whoever joined another's exchange: a session that upstream opens is one client's."""
+    kept = CIMultiDict(headers)
+    kept.popall("Set-Cookie")
+    return CIMultiDictProxy(kept)
 
 
 def _nothing() -> None:

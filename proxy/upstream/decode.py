@@ -7,6 +7,7 @@ import zlib
 _GZIP = 16 + zlib.MAX_WBITS
 _ZLIB = zlib.MAX_WBITS
 _RAW_DEFLATE = -zlib.MAX_WBITS
+DECODABLE = frozenset({"gzip", "x-gzip", "deflate", "identity"})
 
 
 class UndecodableBody(Exception):
@@ -30,14 +31,10 @@ def decode_body(body: bytes, content_encoding: str, limit: int) -> bytes:
 
 
 def decode_start(body: bytes, content_encoding: str, limit: int) -> bytes:
-    """As much as can be decoded of a body that was cut; the body itself where that is nothing."""
-    start = body
-    try:
-        for coding in reversed(_codings(content_encoding)):
-            start, _ = _inflate(start, coding, limit)
-    except UndecodableBody:
-        return body
-    return start
+    """As much as can be decoded of a body that was cut. Raises UndecodableBody."""
+    for coding in reversed(_codings(content_encoding)):
+        body, _ = _inflate(body, coding, limit)
+    return body
 
 
 def _codings(content_encoding: str) -> list[str]:

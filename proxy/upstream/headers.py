@@ -10,6 +10,8 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from proxy.odata.headers import HOP_BY_HOP
+from proxy.reconcile.ports import Reply
+from proxy.upstream.decode import DECODABLE
 
 RawHeaders = Sequence[tuple[bytes, bytes]]
 
@@ -42,6 +44,15 @@ def request_headers(raw: RawHeaders) -> CIMultiDict[str]:
     return _without(headers_from_wire(raw), _NOT_TO_UPSTREAM)
 
 
+def accept_decodable(headers: CIMultiDict[str]) -> None:
+    """Take out of Accept-Encoding what we could not decode (RFC 9110, 12.5.3), `*` too. In place."""
+    given = [coding.strip() for coding in ",".join(headers.getall("Accept-Encoding", ())).split(",")]
+    asked = [coding for coding in given if coding]
+    kept = [coding for coding in asked if coding.partition(";")[0].strip().lower() in DECODABLE]
+    if kept != asked:
+        headers["Accept-Encoding"] = ", ".join(kept) or "identity"
+
+
 def passed_headers(raw: RawHeaders) -> CIMultiDict[str]:
     """The fields of an answer that go on with its body as it came."""
     headers = headers_from_wire(raw)
@@ -49,12 +60,12 @@ def passed_headers(raw: RawHeaders) -> CIMultiDict[str]:
     return _without(headers, _NOT_BESIDE_CHUNKS if "Transfer-Encoding" in headers else HOP_BY_HOP)
 
 
-def copy_headers(reply_headers: CIMultiDict[str] | CIMultiDictProxy[str]) -> CIMultiDict[str]:
-    """The end-to-end fields of a `Reply` for an answer made from it.
+def copy_headers(reply: Reply) -> CIMultiDict[str]:
+    """The end-to-end fields of a reply for an answer made from it.
 
-    Without Content-Length and Content-Encoding: `Reply.body` is decoded, so they do not fit it.
+    Without Content-Length, and without Content-Encoding unless its body is still coded: they would not fit.
     """
-    return _without(reply_headers, _NOT_OF_A_DECODED_BODY)
+    return _without(reply.headers, _NOT_BESIDE_CHUNKS if reply.is_coded else _NOT_OF_A_DECODED_BODY)
 
 
 def _without(headers: CIMultiDict[str] | CIMultiDictProxy[str], dropped: frozenset[str]) -> CIMultiDict[str]:

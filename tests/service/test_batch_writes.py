@@ -410,3 +410,28 @@ async def test_what_passed_unseen_before_a_batch_is_not_denied(place: World, dat
     place.sandbox.faults.add(Fault(kind="cut", method="GET"))
     await send(place, changeset(part("MERGE", path, {"Name": "Merged"})))
     assert revisions(database_url, "source, gap")[1:] == [("client write", True)]
+
+
+async def test_what_fails_unexpectedly_costs_nobody_upstreams_answer(
+    place: World, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: object) -> None:
+        raise RecursionError("a surprise")
+
+    monkeypatch.setattr(place.proxy.store, "settle_intent", fail)
+    answer = await send(place, changeset(part("MERGE", path_of(place), {"Name": "x"})))
+    assert told(replies(answer)) == [[204]]
+    assert outcomes(database_url) == [("Batch", None)]
+
+
+async def test_only_its_own_deletes_tell_a_caller_with_credentials_what_is_gone(
+    place: World, database_url: str
+) -> None:
+    body = written(changeset(part("DELETE", path_of(place)), part("DELETE", path_of(place, number=1))))
+    await place.ask("/$batch", "POST", body=body, Content_Type=MIXED, Cookie="a=1")
+    assert outcomes(database_url) == [("Batch", "applied")]
+    absent = Fault(kind="status", status=404, body='{"code":"-2147220969"}', method="GET", times=9)
+    place.sandbox.faults.add(absent)
+    body = written(changeset(part("MERGE", path_of(place), {"Name": "x"})))
+    await place.ask("/$batch", "POST", body=body, Content_Type=MIXED, Cookie="a=1")
+    assert outcomes(database_url)[1:] == [("Batch", None)]

@@ -55,6 +55,22 @@ async def test_problems_of_configuration_are_all_told_with_code_3(tmp_path: Path
     assert re.fullmatch("syncpoint: sync.lie_limit: .+ 1, not '0' .from SYNCPOINT_SYNC__LIE_LIMIT.", too_low)
 
 
+async def test_a_wrong_model_is_told_with_code_3_before_anything_answers(
+    tmp_path: Path, database_url: str
+) -> None:
+    path = tmp_path / "syncpoint.toml"
+    path.write_text(
+        '[models.A.properties]\nid = { kind = "string" }\nb = { kind = "foreign key", model = "C" }\n'
+    )
+    addresses = ("--listen", ANY_PORT, "--services-listen", ANY_PORT, "--database-url", database_url)
+    code, output, errors = await run("serve", "--config", str(path), "--upstream", NOBODY, *addresses)
+    assert (code, output) == (3, "")
+    assert [line for line in errors.splitlines() if line.startswith("syncpoint: ")] == [
+        "syncpoint: models.A.properties.id: 'id' is the name of the key already",
+        "syncpoint: models.A.properties.b: there is no model 'C'",
+    ]
+
+
 async def test_without_an_upstream_there_is_nothing_to_serve() -> None:
     code, _, errors = await run("serve")
     assert code == 3
@@ -87,6 +103,14 @@ async def test_an_unreachable_database_is_told_with_code_4() -> None:
     code, output, errors = await run("serve", *arguments, "--database-url", "postgresql://127.0.0.1:9/x")
     assert (code, output) == (4, "")
     assert re.fullmatch(r"syncpoint: Postgres: .*refused.*\n", errors)
+
+
+async def test_a_database_url_that_is_none_is_told_without_its_password() -> None:
+    url = "postgresql://me:top%secret@db/x"
+    code, output, errors = await run("serve", "--upstream", NOBODY, "--database-url", url)
+    assert (code, output) == (3, "")
+    assert re.fullmatch("syncpoint: database_url: is not valid; .*\n", errors)
+    assert "secret" not in errors
 
 
 async def test_a_folder_that_cannot_hold_a_database_is_told_with_code_4() -> None:

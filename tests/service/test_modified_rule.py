@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from datetime import datetime, timedelta
 from typing import Any
@@ -276,3 +277,41 @@ async def test_where_upstream_wins_the_older_state_is_taken(database_url: str, w
         assert (await read(place, CHECK)).cache == HIT
         assert open_conflicts(database_url) == 0
     assert len(revisions(database_url)) == 2
+
+
+async def test_one_change_is_one_lie_however_many_read_it_at_once(database_url: str) -> None:
+    async with world(database_url, sync__lie_limit=2) as place:
+        for number in (0, 1):
+            await read(place, "", number=number)
+            change(place, {"Name": "Silent"}, number, modified_on="keep", version="keep")
+        readers = [
+            place.ask(path_of(place, number), Cache_Control="no-cache", X_Number=str(reader))
+            for reader in range(5)
+            for number in (0, 1)
+        ]
+        await asyncio.gather(*readers)
+        assert counted(place, "syncpoint_lies_total") == 2
+        assert query(database_url, "SELECT lies FROM syncpoint.set_states WHERE lies > 0") == [(2,)]
+        assert counted(place, "syncpoint_sets_forwarded_total") == 0
+
+
+async def test_a_conflict_that_upstream_wins_is_recorded_and_counted_all_the_same(database_url: str) -> None:
+    async with world(database_url, sets__AccountSet__on_conflict="upstream-wins") as place:
+        await read(place, "")
+        change(place, {"Name": "Restored"}, modified_on=stamp_of(place) - timedelta(days=400))
+        assert (await read(place, CHECK, "")).json()["d"]["Name"] == "Restored"
+        assert counted(place, "syncpoint_conflicts_total") == 1
+        assert query(database_url, "SELECT settled_at IS NOT NULL FROM syncpoint.conflicts") == [(True,)]
+        assert (await read(place, CHECK)).cache == HIT
+
+
+async def test_an_upstream_that_wins_too_often_looks_restored(database_url: str) -> None:
+    settings = {"sets__AccountSet__on_conflict": "upstream-wins", "sync__conflict_trip": 1}
+    async with world(database_url, **settings) as place:
+        for number in (0, 1):
+            assert counted(place, "syncpoint_sets_forwarded_total") == 0
+            await read(place, "", number=number)
+            change(place, {"Name": "Restored"}, number, modified_on=stamp_of(place) - timedelta(days=400))
+            await read(place, CHECK, "", number=number)
+        assert counted(place, "syncpoint_sets_forwarded_total") == 1
+        assert "detail=forward-mode" in (await read(place, "")).cache

@@ -23,7 +23,8 @@ def connection(database_url: str) -> Iterator[Any]:
 
 
 async def test_it_reads_entities_and_nothing_else(database_url: str, connection: Any) -> None:
-    async with world(database_url, rows=3) as place:
+    models = {"Organisation": {"set": "AccountSet", "properties": {"rank": {"kind": "integer"}}}}
+    async with world(database_url, rows=3, models=models) as place:
         await place.ask("/AccountSet")
         await place.idle()
         with connection.cursor() as cursor:
@@ -36,11 +37,14 @@ async def test_it_reads_entities_and_nothing_else(database_url: str, connection:
         for table in ("AccountSet", "ContactSet"):
             cursor.execute(f'SELECT count("document") FROM mirror."{table}"')
             assert cursor.fetchone() == (3,)
+        cursor.execute('SELECT count(id), count(rank) FROM model."Organisation"')
+        assert cursor.fetchone() == (3, 0)
         for refused in (
             'DELETE FROM mirror."AccountSet"',
             'UPDATE mirror."AccountSet" SET "Name" = NULL',
             "CREATE TABLE mirror.own (id integer)",
             "SELECT body FROM syncpoint.intents",
+            "SELECT kept FROM syncpoint.own_values",
             "SELECT user_name FROM syncpoint.revisions",
         ):
             with pytest.raises(psycopg2.errors.InsufficientPrivilege):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from world import World, world
+from world import Hands, World, world
+
+from proxy.sandbox import Fault
 
 CHECK = "?$select=ModifiedOn,AccountId"
 
@@ -112,6 +114,8 @@ async def test_directives(place: World) -> None:
     fresh = await place.ask(path, Cache_Control="no-cache")
     assert "fwd=request" in fresh.cache
     assert place.upstream_requests() == [f"GET {path}"]
+    for seconds in ("9" * 400, "9" * 5000):
+        assert "hit" in (await place.ask(path, Cache_Control=f"max-age={seconds}, max-stale={seconds}")).cache
     passed = await place.ask(path, Cache_Control="no-store")
     assert "detail=no-store" in passed.cache
 
@@ -121,3 +125,60 @@ async def test_no_store_leaves_nothing(place: World) -> None:
     await place.ask(path, Cache_Control="no-store")
     await place.idle()
     assert (await place.ask(path, Cache_Control="only-if-cached")).status == 504
+
+
+@pytest.mark.parametrize("path", ["{0}", "{0}?$select=Name", "/AccountSet?$top=2"])
+async def test_a_set_that_is_configured_to_be_forwarded_is_never_answered_from_the_mirror(
+    database_url: str, path: str
+) -> None:
+    async with world(database_url, sets__AccountSet__mode="forward") as place:
+        target = path.format(account(place))
+        direct = place.rooted((await place.ask(target, direct=True)).text)
+        for directive in ("", "max-age=60", "max-stale"):
+            place.clear()
+            answer = await place.ask(target, Cache_Control=directive)
+            assert (answer.status, answer.text) == (200, direct)
+            assert answer.cache == "syncpoint; fwd=bypass; fwd-status=200; detail=forward-mode"
+            assert place.upstream_requests()[0] == f"GET {target}"
+            await place.idle()
+        assert (await place.ask(target, Cache_Control="only-if-cached")).status == 504
+        other = await place.ask(f"/ContactSet(guid'{place.a_key('ContactSet')}')")
+        assert "stored" in other.cache
+
+
+async def test_a_cookie_of_the_check_goes_to_the_client_that_it_was_made_for(place: World) -> None:
+    path = account(place)
+    await place.ask(path)
+    place.clear()
+    await place.ask(path)
+    (check,) = place.upstream_requests()
+    shown = await place.ask(check.removeprefix("GET "), direct=True)
+    headers = {"Content-Type": shown.headers["Content-Type"], "Set-Cookie": "session=1; path=/; HttpOnly"}
+    place.sandbox.faults.add(Fault(kind="status", status=200, body=shown.text, headers=headers))
+    answer = await place.ask(path)
+    assert "hit" in answer.cache
+    assert answer.headers.getall("Set-Cookie") == ["session=1; path=/; HttpOnly"]
+    again = await place.ask(path)
+    assert "hit" in again.cache
+    assert "Set-Cookie" not in again.headers
+
+
+@pytest.mark.parametrize("directive", ["max-age=60", "max-stale=60", "max-age=20, max-stale=40"])
+async def test_an_age_that_a_request_allows_runs_out(database_url: str, directive: str) -> None:
+    hands = Hands()
+    async with world(database_url, now=hands.now) as place:
+        path = account(place)
+        await place.ask(path)
+        place.clear()
+        hands.advance(place, 30)
+        aged = await place.ask(path, Cache_Control=directive)
+        assert 30 <= int(aged.headers["Age"]) < 60
+        assert place.upstream_requests() == []
+        hands.advance(place, 30)
+        assert (await place.ask(path, Cache_Control=directive)).cache == "syncpoint; hit; detail=checked"
+        assert len(place.upstream_requests()) == 1
+        aged = await place.ask(path, Cache_Control=directive)
+        assert aged.cache == "syncpoint; hit; detail=age-allowed", "it counts from the check"
+        hands.advance(place, 61)
+        gone = await place.ask(path, Cache_Control="only-if-cached, max-age=60")
+        assert gone.status == 504

@@ -149,3 +149,19 @@ async def test_without_the_policy_a_failure_is_a_failure(database_url: str) -> N
         await place.ask(path)
         fail(place, Fault(kind="reset_before"))
         assert (await place.ask(path)).status == 502
+
+
+@pytest.mark.parametrize("settled", [True, False], ids=["checked", "fetched"])
+@pytest.mark.parametrize("credentials", [{"Authorization": "Basic c3RyYW5nZXI6eA=="}, {"Cookie": "a=1"}])
+async def test_who_shows_credentials_gets_nothing_that_upstream_did_not_confirm(
+    place: World, credentials: dict[str, str], settled: bool
+) -> None:
+    path = path_of(place)
+    if not settled:
+        organisation = place.sandbox.organisation
+        organisation.change("AccountSet", organisation.keys("AccountSet")[0], {"Name": "Just now"})
+    await place.ask(path, Authorization="Basic b3duZXI6cHc=")
+    for fault, status in ((Fault(kind="status", status=503, body="busy"), 503), (FAILURES[0].values[0], 502)):
+        fail(place, fault)
+        assert (await place.ask(path, **credentials)).status == status
+        assert (await place.ask(path)).cache == STALE

@@ -64,6 +64,7 @@ EVERY_METHOD: list[Callable[[PostgresStore], Awaitable[Any]]] = [
     lambda store: store.count(ACCOUNTS, at_most=1),
     lambda store: store.set_state(ACCOUNTS),
     lambda store: store.save_set_state(ACCOUNTS, SetState()),
+    lambda store: store.count_lie(ACCOUNTS),
     lambda store: store.latest_metadata(),
     lambda store: store.save_metadata(b"x"),
 ]

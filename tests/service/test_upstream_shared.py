@@ -50,6 +50,27 @@ async def test_equal_checks_that_wait_share_one_exchange() -> None:
     assert all(reply is replies[0] for reply in replies)
 
 
+async def test_a_session_that_upstream_opens_is_one_clients() -> None:
+    opens = (
+        b"HTTP/1.1 200 OK\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2\r\nX-Other: y\r\nContent-Length: 0\r\n\r\n"
+    )
+
+    async def opening(upstream: RawUpstream, writer: asyncio.StreamWriter) -> None:
+        await upstream.go_on.wait()
+        writer.write(opens)
+
+    async with running(opening, connections=1) as (upstream, client):
+        busy = asyncio.create_task(client.send(ask(target="/busy")))
+        await upstream.arrived.wait()
+        checks = [asyncio.create_task(client.send(ask(), joinable=True)) for _ in range(3)]
+        await client_has_settled()
+        upstream.go_on.set()
+        replies = [await check for check in checks]
+        await busy
+    assert [reply.headers.getall("Set-Cookie", []) for reply in replies] == [["a=1", "b=2"], [], []]
+    assert all(reply.headers["X-Other"] == "y" for reply in replies)
+
+
 async def test_a_check_whose_bytes_have_left_takes_no_joiners() -> None:
     async with running(waits) as (upstream, client):
         first = asyncio.create_task(client.send(ask(), joinable=True))

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import uuid
 
 import pytest
+import structlog
+from batching import MIXED, changeset, part, written
 from storing import query, revisions
 from world import World, world
 
-from proxy.sandbox import Fault
+from proxy.sandbox import Fault, Switches
 
 
 @pytest.fixture
@@ -183,3 +187,76 @@ async def test_after_an_error_of_upstreams_the_entity_is_fetched_and_not_checked
     place.clear()
     assert (await place.ask(path)).status == 200
     assert place.upstream_requests() == [f"GET {path}"]
+
+
+@pytest.mark.parametrize("location", ["/AccountSet(guid'nonsense')", "/NoSuchSet(1)", "/AccountSet(", ""])
+async def test_a_create_that_names_nothing_readable_is_answered_and_left_open(
+    place: World, location: str
+) -> None:
+    headers = {"Location": f"{place.direct_root}{location}", "Content-Type": "application/atom+xml"}
+    place.sandbox.faults.add(Fault(kind="status", status=201, body="", method="POST", headers=headers))
+    answer = await place.ask("/AccountSet", "POST", body=b'{"Name":"A"}', Content_Type="application/json")
+    assert (answer.status, answer.headers["Location"]) == (201, f"{place.proxy_root}{location}")
+    assert "stored" not in answer.cache
+    assert len(await place.proxy.store.open_intents()) == 1
+
+
+@pytest.mark.parametrize(("method", "status"), [("POST", 201), ("MERGE", 204), ("MERGE", 400)])
+async def test_what_fails_unexpectedly_costs_nobody_upstreams_answer(
+    place: World, monkeypatch: pytest.MonkeyPatch, method: str, status: int
+) -> None:
+    async def fail(*_: object) -> None:
+        raise RecursionError("a surprise")
+
+    path = "/AccountSet" if method == "POST" else f"/AccountSet(guid'{place.a_key('AccountSet')}')"
+    body = b'{"NoSuchProperty":1}' if status == 400 else b'{"Name":"A"}'
+    monkeypatch.setattr(place.proxy.store, "settle_intent", fail)
+    with structlog.testing.capture_logs() as logs:
+        answer = await place.ask(path, method, body=body, Content_Type="application/json")
+    assert answer.status == status
+    assert "stored" not in answer.cache
+    assert [log["task"] for log in logs if log["event"] == "task_failed"] == ["settle"]
+    assert len(await place.proxy.store.open_intents()) == 1
+
+
+@pytest.mark.parametrize("credentials", [{"Cookie": "x=1"}, {"Authorization": "Basic eDp5"}])
+async def test_a_delete_by_a_caller_with_credentials_is_settled(
+    place: World, credentials: dict[str, str]
+) -> None:
+    path = f"/AccountSet(guid'{place.a_key('AccountSet')}')"
+    await place.ask(path)
+    answer = await place.ask(path, "DELETE", **credentials)
+    assert answer.cache == "syncpoint; fwd=method; fwd-status=204; stored"
+    assert await place.proxy.store.open_intents() == []
+    assert (await place.mirror(path)).status == 404
+
+
+@pytest.mark.parametrize("is_batch", [False, True], ids=["alone", "batch"])
+async def test_a_404_while_an_entity_is_being_made_does_not_bury_it(
+    database_url: str, is_batch: bool
+) -> None:
+    """The reader's fetch begins after the create's mark and is answered before upstream has made it."""
+    key = str(uuid.uuid4())
+    path, entity = f"/AccountSet(guid'{key}')", {"AccountId": key, "Name": "Chosen"}
+    async with world(database_url, switches=Switches(batch="serve")) as place:
+        held = place.sandbox.faults.add(Fault(kind="hold", method="POST"))
+        if is_batch:
+            body = written(changeset(part("POST", "AccountSet", entity)))
+            making = place.ask("/$batch", "POST", body=body, Content_Type=MIXED)
+        else:
+            body = json.dumps(entity).encode()
+            making = place.ask("/AccountSet", "POST", body=body, Content_Type="application/json")
+        made = asyncio.create_task(making)
+        await held.reached.wait()
+        assert (await place.ask(path)).status == 404
+        assert held.event is not None
+        held.event.set()
+        assert "stored" in (await made).cache
+        await place.idle()
+        assert (await place.mirror(path)).json()["d"]["Name"] == "Chosen"
+        assert await place.proxy.store.open_intents() == []
+        reads = [request for request in place.upstream_requests() if key in request]
+        assert reads == [f"GET {path}"], "what was just made is no side effect to refresh"
+    assert [row for row in revisions(database_url, "method, deleted") if row[0]] == [
+        ("Batch" if is_batch else "CreateEntity", False)
+    ]

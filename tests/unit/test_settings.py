@@ -9,8 +9,16 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from proxy.odata.models import ModelDefinition, PropertyDefinition
 from proxy.reconcile.policy import Effect, Mode, OnConflict, Policy, PollRules, SweepRules, SyncRules
-from proxy.settings import Address, SetPolicySettings, Settings, SettingsError, mask_password
+from proxy.setting_types import Address, mask_password
+from proxy.settings import (
+    ModelPropertySettings,
+    ModelSettings,
+    SetPolicySettings,
+    Settings,
+    SettingsError,
+)
 
 CONFIG = Path(__file__).parents[2] / "config"
 ROOT = "http://crm/Org/XRMServices/2011/OrganizationData.svc"
@@ -36,7 +44,7 @@ def problems(tmp_path: Path, text: str, environment: Mapping[str, str] | None = 
 def test_the_commented_file_shows_every_default_and_nothing_else() -> None:
     shown = tomllib.loads((CONFIG / "syncpoint.toml").read_text(encoding="utf-8"))
     defaults = Settings().model_dump(mode="json")
-    assert defaults.pop("sets") == {}
+    assert (defaults.pop("sets"), defaults.pop("models")) == ({}, {})
     assert shown == defaults
 
 
@@ -53,6 +61,26 @@ def test_the_commented_table_of_a_set_shows_every_key_with_its_default() -> None
     assert {**vars_of(policies.of("AccountSet")), "effects": ()} == vars_of(Policy())
 
 
+def test_the_commented_model_shows_every_key() -> None:
+    shown = tomllib.loads(commented_table())["models"]["Organisation"]
+    assert set(shown) == set(ModelSettings.model_fields)
+    assert set(shown["properties"]["name"]) == set(ModelPropertySettings.model_fields)
+    definitions = load(commented_table()).definitions()
+    assert definitions["Organisation"] == ModelDefinition(
+        "AccountSet",
+        ModelSettings().key,
+        {
+            "name": PropertyDefinition("string", "Name"),
+            "parent": PropertyDefinition("foreign key", "ParentAccountId", "Organisation"),
+        },
+    )
+
+
+def test_models_are_shown_as_a_file_that_can_be_loaded() -> None:
+    settings = load(commented_table())
+    assert load(settings.to_toml()).models == settings.models != {}
+
+
 def vars_of(policy: Policy) -> dict[str, Any]:
     return {name: getattr(policy, name) for name in policy.__slots__}
 
@@ -62,6 +90,25 @@ def test_every_key_has_a_comment_above_it() -> None:
     keys = [number for number, line in enumerate(lines) if re.match(r"\w+ = ", line)]
     assert len(keys) > 20
     assert [lines[number] for number in keys if not lines[number - 1].startswith("# ")] == []
+
+
+def test_a_models_names_keep_their_case_in_the_environment_and_a_wrong_key_gets_a_suggestion(
+    tmp_path: Path,
+) -> None:
+    environment = {
+        "SYNCPOINT_MODELS__Organisation__SET": "AccountSet",
+        "SYNCPOINT_MODELS__Organisation__PROPERTIES__ukName__KIND": "string",
+    }
+    assert load(environment=environment).definitions() == {
+        "Organisation": ModelDefinition("AccountSet", "id", {"ukName": PropertyDefinition("string")})
+    }
+    text = '[models.A]\nsett = "AccountSet"\n[models.A.properties.b]\nkind = "text"\noff = "Name"\n'
+    assert problems(tmp_path, text) == (
+        "models.A.properties.b.kind: must be 'string', 'boolean', 'integer', 'datetime', 'reference' or"
+        " 'foreign key', not 'text'",
+        "models.A.properties.b.off: unknown key; did you mean models.A.properties.b.of?",
+        "models.A.sett: unknown key; did you mean models.A.set?",
+    )
 
 
 def test_the_production_example_can_be_loaded() -> None:
@@ -243,9 +290,13 @@ def test_a_value_where_the_environment_needs_a_table(tmp_path: Path) -> None:
     ("url", "shown"),
     [
         ("postgresql://me:topsecret@db:5432/x", "postgresql://me:***@db:5432/x"),
-        ("postgresql://me:top@se/cret@db/x?sslmode=require", "postgresql://me:***@db/x?sslmode=require"),
+        ("postgresql://me:top%40se%2Fcret@db/x?sslmode=require", "postgresql://me:***@db/x?sslmode=require"),
+        ("postgresql://me:top[secret@h1:5432,h2:5433/x", "postgresql://me:***@h1:5432,h2:5433/x"),
         ("postgresql:///x?host=/run/pg&password=topsecret", "postgresql:///x?host=/run/pg&password=***"),
         ("postgresql://me@db/x", "postgresql://me@db/x"),
+        ("postgres://", "postgres://"),
+        ("postgresql://[::1]:5432/x?options=-c%20a", "postgresql://[::1]:5432/x?options=-c%20a"),
+        ("postgresql://%2Frun%2Fpg/x", "postgresql://%2Frun%2Fpg/x"),
         ("", ""),
     ],
 )
@@ -261,6 +312,27 @@ def test_a_bad_database_url_is_not_repeated(tmp_path: Path) -> None:
     told = problems(tmp_path, "", {"SYNCPOINT_DATABASE_URL": "mysql://me:topsecret@db/x"})
     assert told == (
         "database_url: must be a URL that starts with postgresql:// (from SYNCPOINT_DATABASE_URL)",
+    )
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://me:top%secret@db/x",
+        "postgresql://me:top/secret@db/x",
+        "postgresql://me:1/secret@db/x",
+        "postgresql://me:top@secret@db/x",
+        "postgresql://me:top@se/cret@db/x",
+        "postgresql://me:topsecret@[::1/x",
+        "postgresql://me:topsecret@db:52x/x",
+        "postgresql://me:top secret@db/x",
+    ],
+)
+def test_a_database_url_that_would_be_misread_is_not_repeated(tmp_path: Path, url: str) -> None:
+    (told,) = problems(tmp_path, "", {"SYNCPOINT_DATABASE_URL": url})
+    assert told == (
+        "database_url: is not valid; special characters in a password must be percent-encoded"
+        " (from SYNCPOINT_DATABASE_URL)"
     )
 
 

@@ -53,3 +53,24 @@ async def test_finish_lets_work_end_though_its_caller_is_cancelled() -> None:
     go.set()
     await background.drain()
     assert ended == [True]
+
+
+async def test_stopping_waits_for_what_requests_began_and_for_nothing_else() -> None:
+    observed: list[object] = []
+    background = Background(observed.append)
+    go, ended = asyncio.Event(), []
+
+    async def write() -> None:
+        await go.wait()
+        background.spawn("refresh", asyncio.Event().wait())
+        ended.append(True)
+
+    background.spawn("feed", asyncio.Event().wait())
+    writing = asyncio.create_task(background.finish("write", write()))
+    await asyncio.sleep(0)
+    stopping = asyncio.create_task(background.stop())
+    await asyncio.sleep(0)
+    assert not stopping.done()
+    go.set()
+    await asyncio.wait_for(asyncio.gather(writing, stopping), 30)
+    assert (ended, observed) == ([True], [])

@@ -71,7 +71,8 @@ def test_a_short_body_is_not_taken_for_whole(compress: Callable[[bytes], bytes],
 def test_what_cannot_be_decoded_is_said_so(body: bytes, codings: str) -> None:
     with pytest.raises(UndecodableBody):
         decode_body(body, codings, len(TEXT))
-    assert decode_start(body, codings, len(TEXT)) == body
+    with pytest.raises(UndecodableBody):
+        decode_start(body, codings, len(TEXT))
 
 
 @pytest.mark.parametrize(

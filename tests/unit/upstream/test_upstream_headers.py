@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-import pytest
-from multidict import CIMultiDict
+from datetime import UTC, datetime
 
+import pytest
+from multidict import CIMultiDict, CIMultiDictProxy
+
+from proxy.reconcile.ports import Reply
 from proxy.upstream.headers import (
+    accept_decodable,
     copy_headers,
     headers_from_wire,
     passed_headers,
@@ -71,8 +75,31 @@ def test_a_length_beside_chunks_counts_for_nothing() -> None:
     assert list(passed_headers(headers).items()) == [*REPLY[:4], REPLY[8]]
 
 
-def test_a_decoded_body_keeps_neither() -> None:
-    assert list(copy_headers(CIMultiDict(REPLY)).items()) == [*REPLY[:3], REPLY[8]]
+@pytest.mark.parametrize(("is_coded", "kept"), [(False, REPLY[:3]), (True, REPLY[:4])])
+def test_a_body_in_hand_keeps_its_coding_where_it_could_not_be_decoded(is_coded: bool, kept: Fields) -> None:
+    at = datetime(2016, 8, 25, tzinfo=UTC)
+    reply = Reply(200, "OK", CIMultiDictProxy(CIMultiDict(REPLY)), b"", at, at, is_coded=is_coded)
+    assert list(copy_headers(reply).items()) == [*kept, REPLY[8]]
+
+
+@pytest.mark.parametrize(
+    ("given", "sent"),
+    [
+        ([], []),
+        ([""], [""]),
+        (["gzip,deflate"], ["gzip,deflate"]),
+        (["GZIP;q=0.5,,x-gzip", "identity ; q=0"], ["GZIP;q=0.5,,x-gzip", "identity ; q=0"]),
+        (["gzip, deflate, br, zstd"], ["gzip, deflate"]),
+        (["br;q=1.0, gzip;q=0.8, *;q=0.1"], ["gzip;q=0.8"]),
+        (["br", "deflate"], ["deflate"]),
+        (["br"], ["identity"]),
+        (["*"], ["identity"]),
+    ],
+)
+def test_upstream_is_asked_for_no_coding_that_cannot_be_decoded(given: list[str], sent: list[str]) -> None:
+    headers = CIMultiDict([("Accept-Encoding", value) for value in given])
+    accept_decodable(headers)
+    assert headers.getall("Accept-Encoding", []) == sent
 
 
 @pytest.mark.parametrize(
