@@ -41,7 +41,6 @@ class SetTable:
         self, entity_set: EntitySet, name: str, columns: Mapping[TypedPath, str], since: int = 0
     ) -> None:
         self.entity_set = entity_set
-        self._since = since
         key = entity_set.entity_type.key
         self.table = Table(
             name,
@@ -52,9 +51,9 @@ class SetTable:
             ),
             *control_columns(),
         )
-        self._use(columns)
+        self._use(columns, since)
 
-    def _use(self, columns: Mapping[TypedPath, str]) -> None:
+    def _use(self, columns: Mapping[TypedPath, str], since: int = 0) -> None:
         """Fields, keys and statements over the columns of `table`."""
         self._fields = [
             Field(f"c{index}", path, self.table.c[column], encoder(path.edm_type))
@@ -62,7 +61,7 @@ class SetTable:
         ]
         self._by_members = {field.path.members: field for field in self._fields}
         self.keys = [self._by_members[part,] for part in self.entity_set.entity_type.key]
-        self.statements = Statements(self.entity_set.name, self.table, self._fields, self.keys, self._since)
+        self.statements = Statements(self.entity_set.name, self.table, self._fields, self.keys, since)
 
     def is_for(self, entity_set: EntitySet, paths: Sequence[TypedPath]) -> bool:
         """True where another description of the set comes to the same table."""
