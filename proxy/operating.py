@@ -15,7 +15,7 @@ from proxy.reconcile.background import Background, cancelled
 from proxy.reconcile.errors import SyncError
 from proxy.reconcile.feeder import Feeder
 from proxy.reconcile.history import Casebook, Conflict, IntentLine
-from proxy.reconcile.operator import Desk, NotFound, Operator, Written
+from proxy.reconcile.operator import CannotAct, Desk, NotFound, Operator, Written
 from proxy.reconcile.ports import UpstreamFailure
 from proxy.reconcile.sending import Sender
 from proxy.reconcile.service import Service, stay_alive
@@ -85,7 +85,7 @@ async def resolve(
                 if conflict is None:
                     raise NotFound(f"There is no conflict {identity}.")
                 result: Written | str = await desk.resolve(conflict, winner, _operator())
-            except SyncError as error:
+            except (SyncError, CannotAct) as error:
                 result = str(error)
             is_done = is_done and isinstance(result, Written) and result.error is None
             report(identity, result)

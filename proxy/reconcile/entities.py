@@ -32,7 +32,7 @@ class Entities:
         self._root = root
         self._page_limit = page_limit
         self._characters_left = REPLY_LIMIT
-        self.shown: list[Stored] = []
+        self.shown: list[tuple[EntitySet, Stored]] = []
 
     def relationship(self, entity_set: EntitySet, name: str) -> Relationship:
         """Raises UnsupportedConstruct for a navigation property that leads to no entity set."""
@@ -41,9 +41,9 @@ class Entities:
             raise UnsupportedConstruct(f"The navigation property '{name}' is bound to no entity set.")
         return relationship
 
-    def show(self, rows: Sequence[Stored]) -> None:
+    def show(self, rows: Sequence[Stored], entity_set: EntitySet) -> None:
         """Note that the reply shows these. Raises ODataError over REPLY_LIMIT."""
-        self.shown += rows
+        self.shown += ((entity_set, row) for row in rows)
         self._spend(sum(len(row.document or "") for row in rows))
 
     def _spend(self, characters: int) -> None:
@@ -65,7 +65,7 @@ class Entities:
 
         Raises ODataError over REPLY_LIMIT, and as `Store.related`.
         """
-        self.show(rows)
+        self.show(rows, entity_set)
         inlined: list[dict[str, str]] = [{} for _ in rows]
         for name, below in projection.expanded.items():
             texts = await self._expanded(rows, self.relationship(entity_set, name), below)

@@ -126,9 +126,9 @@ class _Reading:
         kind = self.read.kind
         if kind == "service":
             names = self.model.entity_sets
-            return self._answered(self.representation.service(names, self.ask.accept or ""))
+            return await self._answered(self.representation.service(names, self.ask.accept or ""))
         if kind == "metadata":
-            return self._answered(await self._metadata())
+            return await self._answered(await self._metadata())
         place = await self._followed()
         match kind:
             case "count":
@@ -141,11 +141,12 @@ class _Reading:
                 body = await self._entity(place)
             case _:
                 body = self._property(place)
-        return self._answered(body, place.entity_set)
+        return await self._answered(body, place.entity_set)
 
-    def _answered(self, body: Body, entity_set: EntitySet | None = None) -> FromMirror:
-        is_settled = all(map(is_servable, self.entities.shown))
-        ages = [age_of(row, None, self.now) for row in self.entities.shown]
+    async def _answered(self, body: Body, entity_set: EntitySet | None = None) -> FromMirror:
+        shown, followed_at = self.entities.shown, self.sets.followed_at
+        is_settled = all(is_servable(row) for _, row in shown)
+        ages = [age_of(row, await followed_at(of, row), self.now) for of, row in shown]
         return FromMirror(
             body.content if isinstance(body.content, bytes) else body.content.encode(),
             body.content_type,
@@ -252,7 +253,7 @@ class _Reading:
             found = Found([place.row])
         else:
             found = await self.store.find(self._query(place, self.page_limit))
-        self.entities.show(found.rows)
+        self.entities.show(found.rows, place.entity_set)
         return self.representation.links(
             [row.document or "" for row in found.rows],
             many=self.read.many,
@@ -269,7 +270,7 @@ class _Reading:
     def _property(self, place: _Place) -> Body:
         """A property, a member of a complex one, or the raw value of either."""
         assert place.row is not None  # `Read` of this kind
-        self.entities.show([place.row])
+        self.entities.show([place.row], place.entity_set)
         path = self.read.path.property_path
         declared = _declared(place.entity_set, path, self.model)
         text = verbose_json.value_at(place.row.document or "", path)

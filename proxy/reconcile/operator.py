@@ -17,7 +17,6 @@ from proxy.odata.edm import EntityKey, EntitySet, Model
 from proxy.odata.operation import MergeEntity
 from proxy.odata.uri import entity_path, parse_key
 from proxy.odata.verbose_json import members, restore_origins
-from proxy.reconcile.errors import SyncError
 from proxy.reconcile.exchange import Ask, Relayed
 from proxy.reconcile.history import Casebook, Conflict, History, Revision
 from proxy.reconcile.observations import Observe, OperatorActed
@@ -31,7 +30,7 @@ _SERVER_MADE = frozenset(
 )
 
 
-class CannotAct(SyncError):
+class CannotAct(Exception):
     """The operator asked for something that cannot be done, or not now; the text says why."""
 
 

@@ -330,7 +330,8 @@ def _ending(
         if offered:
             provenance = intent.provenance if is_clients else settled
             # Without a look just before the write, nobody knows what it was made upon.
-            gap = not is_clients or (own and intent.before is None)
+            is_made = intent.method == CreateEntity.__name__
+            gap = not is_clients or (own and intent.before is None and not is_made)
             states.append(storing(table, offered, provenance, own=own, method=intent.method, gap=gap))
     keys = sorted(fates, key=table.key_text)
     named, stale = [int(fates[key].named) for key in keys], [fates[key].stale for key in keys]

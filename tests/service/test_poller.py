@@ -233,6 +233,8 @@ async def test_an_answer_by_age_takes_no_request_and_tells_the_older_of_poll_and
     assert 30 <= int(answer.headers["Age"]) <= 35
     direct = await place.ask(path, direct=True)
     assert answer.text == place.rooted(direct.text)
+    for alone in (await place.ask(path, Cache_Control="only-if-cached"), await place.mirror(path)):
+        assert 30 <= int(alone.headers["Age"]) <= 35
     time.pass_by(place, 40)
     await poll(place)
     place.clear()
