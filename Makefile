@@ -31,13 +31,13 @@ run: $(INSTALLED) ## Run a sandbox Dynamics with data, Postgres and the proxy un
 	@exec $(BIN)/syncpoint demo --config config/sandbox.toml
 
 test: $(INSTALLED) ## Run every test
-	$(PYTEST) -n 2
+	$(PYTEST) -n 2 --dist worksteal
 
 test-unit: $(INSTALLED) ## Run the pure tests: no database, no network, seconds
 	$(PYTEST) -m 'not slow' tests/unit tests/architecture
 
 test-service: $(INSTALLED) ## Run the tests that need Postgres or a network
-	$(PYTEST) -n 2 --ignore=tests/unit --ignore=tests/architecture
+	$(PYTEST) -n 2 --dist worksteal --ignore=tests/unit --ignore=tests/architecture
 
 check: lint types test ## Everything that must hold before a change is taken
 

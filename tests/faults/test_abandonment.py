@@ -157,6 +157,8 @@ def cut_off(loop: Doomed, store: PostgresStore) -> None:
             end.shutdown(socket.SHUT_RDWR)
     for connection in connections:
         connection.raw.close()
+    for own_end in (loop._ssock, loop._csock, loop._selector):  # type: ignore[attr-defined]
+        own_end.close()
 
 
 @pytest.mark.parametrize("batch", range(BATCHES))
