@@ -50,17 +50,8 @@ class Poller:
 
     async def run(self, model: Callable[[], Model | None]) -> None:
         """Poll until cancelled, whenever no other process does."""
-        while True:
-            try:
-                async with self._service.held("poll") as service:
-                    while service is not None:
-                        document = model()
-                        if document is not None:
-                            await self._poll(service, document)
-                        await asyncio.sleep(self._rules.every_s)
-            except StoreUnavailable as error:
-                self._service.observe(StoreFailed("poll", str(error)))
-            await asyncio.sleep(min(LEASE_S, self._rules.every_s))
+        every_s = self._rules.every_s
+        await self._service.repeat("poll", self._poll, model, every_s, min(LEASE_S, every_s))
 
     async def poll(self, model: Model) -> None:
         """Poll every followed set once. Raises StoreUnavailable."""

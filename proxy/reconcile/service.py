@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -16,7 +16,7 @@ from proxy.odata.uri import key_test
 from proxy.reconcile.background import cancelled
 from proxy.reconcile.exchange import Ask
 from proxy.reconcile.mirror import KEYS_PER_REQUEST, Look, Mirror
-from proxy.reconcile.observations import LeaseNotKept, Observe
+from proxy.reconcile.observations import LeaseNotKept, Observe, StoreFailed
 from proxy.reconcile.policy import SyncRules
 from proxy.reconcile.ports import (
     Caller,
@@ -111,6 +111,30 @@ class Service:
             shown = {state.key for state in page.fetched}
             if unseen := [key for key in some if key not in shown]:
                 await self.store.make_stale(entity_set, unseen)
+
+    async def repeat(
+        self,
+        name: str,
+        work: Callable[[Service, Model], Awaitable[None]],
+        model: Callable[[], Model | None],
+        every_s: float,
+        retry_s: float | None = None,
+    ) -> None:
+        """Do `work` every `every_s` until cancelled, whenever no other process holds the lease `name`.
+
+        `retry_s`: how long to wait before asking for the lease again; `every_s` where not given.
+        """
+        while True:
+            try:
+                async with self.held(name) as service:
+                    while service is not None:
+                        document = model()
+                        if document is not None:
+                            await work(service, document)
+                        await asyncio.sleep(every_s)
+            except StoreUnavailable as error:
+                self.observe(StoreFailed(name, str(error)))
+            await asyncio.sleep(every_s if retry_s is None else retry_s)
 
     @asynccontextmanager
     async def held(self, name: str) -> AsyncIterator[Service | None]:

@@ -57,17 +57,7 @@ class Settler:
 
     async def run(self, model: Callable[[], Model | None]) -> None:
         """Settle until cancelled, whenever no other process does."""
-        while True:
-            try:
-                async with self._service.held("settle") as service:
-                    while service is not None:
-                        document = model()
-                        if document is not None:
-                            await self._settle_due(service, document)
-                        await asyncio.sleep(_PAUSE_S)
-            except StoreUnavailable as error:
-                self._service.observe(StoreFailed("settle", str(error)))
-            await asyncio.sleep(_PAUSE_S)
+        await self._service.repeat("settle", self._settle_due, model, _PAUSE_S)
 
     async def settle(self, model: Model) -> None:
         """Look once at every open intent that nobody works on. Raises StoreUnavailable."""

@@ -7,7 +7,6 @@ Stamps are listed along with the keys, so what moved unseen is found too.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -20,13 +19,12 @@ from proxy.reconcile.mirror import next_link, read_json
 from proxy.reconcile.observations import (
     SetNotFollowed,
     SetSwept,
-    StoreFailed,
     SweepStopped,
     UpstreamFailed,
 )
 from proxy.reconcile.pace import Pace
 from proxy.reconcile.policy import SweepRules
-from proxy.reconcile.ports import Provenance, Reply, Source, StoreUnavailable, UpstreamFailure
+from proxy.reconcile.ports import Provenance, Reply, Source, UpstreamFailure
 from proxy.reconcile.progress import Finding, Stage, Walk
 from proxy.reconcile.service import Service
 from proxy.reconcile.stamp import Stamp
@@ -61,17 +59,7 @@ class Sweeper:
 
     async def run(self, model: Callable[[], Model | None]) -> None:
         """Sweep until cancelled, whenever no other process does."""
-        while True:
-            try:
-                async with self._service.held("sweep") as service:
-                    while service is not None:
-                        document = model()
-                        if document is not None:
-                            await self._sweep(service, document)
-                        await asyncio.sleep(_PAUSE_S)
-            except StoreUnavailable as error:
-                self._service.observe(StoreFailed("sweep", str(error)))
-            await asyncio.sleep(_PAUSE_S)
+        await self._service.repeat("sweep", self._sweep, model, _PAUSE_S)
 
     async def sweep(self, model: Model) -> None:
         """Sweep every followed set that is due. Raises StoreUnavailable."""
