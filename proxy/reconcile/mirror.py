@@ -160,7 +160,7 @@ class Mirror:
             except ODataError as error:
                 uri = verbose_json.entity_uri(raw) or ""
                 key = uri.rpartition("(")[2].rstrip(")")
-                self._observe(EntityUnreadable(entity_set.name, key, error.message))
+                self._observe(EntityUnreadable(entity_set.name, key, type(error).__name__))
         return Page(fetched, next_link(text, sliced))
 
     def _fetched(

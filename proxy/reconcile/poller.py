@@ -80,7 +80,7 @@ class Poller:
         except UpstreamFailure as error:
             service.observe(UpstreamFailed("poll", type(error).__name__))
         except ODataError as error:
-            service.observe(UpstreamFailed("poll", error.message))
+            service.observe(UpstreamFailed("poll", type(error).__name__))
         except StoreUnavailable as error:
             service.observe(StoreFailed("poll", str(error)))
 

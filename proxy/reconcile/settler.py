@@ -121,7 +121,7 @@ class _Settling:
         except UpstreamFailure as error:
             self._service.observe(UpstreamFailed("settle", type(error).__name__))
         except ODataError as error:
-            self._service.observe(UpstreamFailed("settle", error.message))
+            self._service.observe(UpstreamFailed("settle", type(error).__name__))
         except LeaseLost:
             raise
         except Exception as error:

@@ -78,7 +78,7 @@ class Sweeper:
             except UpstreamFailure as error:
                 service.observe(UpstreamFailed("sweep", type(error).__name__))
             except ODataError as error:
-                service.observe(UpstreamFailed("sweep", error.message))
+                service.observe(UpstreamFailed("sweep", type(error).__name__))
             except _LooksWrong as error:
                 kind, detail = error.args
                 await service.store.record_finding(Finding(entity_set.name, kind, detail, service.now()))

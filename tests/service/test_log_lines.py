@@ -81,3 +81,22 @@ async def test_what_upstream_shows_is_not_logged(place: World) -> None:
     failed: list[Any] = [entry for entry in logs if entry["event"] == "upstream_failed"]
     assert [entry["error"] for entry in failed] == ["ODataError"]
     assert "Jane" not in str(logs)
+
+
+async def test_what_background_work_cannot_read_is_not_logged(place: World) -> None:
+    """A value that does not fit the metadata document may be anybody's; the log names its entity only."""
+    shown = (await place.ask("/AccountSet?$top=1", direct=True)).text
+    unfit = shown.replace('"NumberOfEmployees":', '"NumberOfEmployees":"Jane Doe","x":', 1)
+    assert unfit != shown
+    headers = {"Content-Type": "application/json;charset=utf-8"}
+    place.sandbox.faults.add(Fault(kind="status", status=200, body=unfit, headers=headers))
+    model = place.proxy.metadata.model
+    assert model is not None
+    service = place.proxy.service
+    with capture_logs() as logs:
+        reply = await service.get(f"{service.root_path}/AccountSet?$top=1")
+        page = service.mirror.read_page(reply, model.entity_sets["AccountSet"], model, 1)
+    assert page.fetched == []
+    (told,) = [entry for entry in logs if entry["event"] == "entity_unreadable"]
+    assert (told["entity_set"], told["error"]) == ("AccountSet", "ODataError")
+    assert "Jane" not in str(logs)
