@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-from multidict import CIMultiDict, CIMultiDictProxy
-
 HOP_BY_HOP = frozenset(
     {
         "connection",
@@ -20,9 +18,6 @@ HOP_BY_HOP = frozenset(
         "upgrade",
     }
 )
-# Set anew by whoever sends the message on; a forwarded Expect would wait for an answer nobody gives.
-_SET_ANEW = frozenset({"host", "expect", "content-length"})
-_NOT_FORWARDED = HOP_BY_HOP | _SET_ANEW
 _TUNNELLED = frozenset({"MERGE", "PATCH", "PUT", "DELETE"})
 # A directive up to its comma, or else whatever stands there. Possessive throughout, so that it is linear.
 _DIRECTIVE = re.compile(
@@ -30,18 +25,6 @@ _DIRECTIVE = re.compile(
 )
 
 _VERSION = re.compile(r"\s*+([0-9]{1,9})\.([0-9]{1,9})")
-
-
-def end_to_end(headers: CIMultiDict[str] | CIMultiDictProxy[str]) -> CIMultiDict[str]:
-    """The fields that go on to the other side, in their order, duplicates included.
-
-    Left out are the hop-by-hop fields, those that Connection names, and Host, Expect and Content-Length.
-    """
-    dropped = _NOT_FORWARDED
-    if "Connection" in headers:
-        named = ",".join(headers.getall("Connection")).lower().split(",")
-        dropped = dropped.union(name.strip() for name in named)
-    return CIMultiDict((name, value) for name, value in headers.items() if name.lower() not in dropped)
 
 
 def effective_method(method: str, headers: Mapping[str, str]) -> str:

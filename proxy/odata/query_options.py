@@ -58,11 +58,6 @@ class QueryOptions:
         return frozenset(name for name in names if names.count(name) > 1)
 
     @property
-    def custom(self) -> tuple[QueryOption, ...]:
-        """The options that are not the protocol's; the server ignores them."""
-        return tuple(item for item in self.items if not item.name.lstrip().startswith("$"))
-
-    @property
     def select(self) -> tuple[str, ...] | None:
         """Names in the order asked for. An empty element stays: what a server makes of one is unknown."""
         return _names(self.get("$select"))
