@@ -46,6 +46,7 @@ class Proxy:
     url: str
     services_url: str
     store: PostgresStore
+    upstream: UpstreamClient
     metadata: Metadata
     background: Background
     sweeper: Sweeper
@@ -101,11 +102,12 @@ async def running(
         sets = Sets(store, settings.policies(), events.observe)
         mirror = Mirror(store, upstream, sets, rules, root_path, events.observe)
         feeder = Feeder(mirror, upstream, background, events.observe)
-        reader = Reader(mirror, upstream, feeder, events.observe, now, draw)
         writer = Writer(mirror, upstream, feeder, background, events.observe, now)
         metadata = Metadata(store, upstream, root_path, store.use_model, events.observe)
         grace_s = settings.upstream.read_timeout_s + settings.upstream.connect_timeout_s
         sweeper = Sweeper(mirror, writer.in_flight, events.observe, now, grace_s=grace_s)
+        settle = sweeper.settle_seen if rules.per_caller else None
+        reader = Reader(mirror, upstream, feeder, events.observe, now, draw, settle)
         handler = Handler(
             reader,
             writer,
@@ -116,11 +118,15 @@ async def running(
             upstream_origin=upstream_origin,
             public_origin=settings.public_origin,
             body_limit_bytes=settings.limits.request_body_bytes,
+            per_caller=rules.per_caller,
         )
-        loads = not await metadata.load()
-        tasks = [asyncio.create_task(sweeper.run(lambda: metadata.model))]
-        if loads:
-            tasks.append(asyncio.create_task(metadata.keep_trying()))
+        tasks = []
+        if rules.per_caller:  # the proxy has no identity of its own to ask with
+            await metadata.load_stored()
+        else:
+            if not await metadata.load():
+                tasks.append(asyncio.create_task(metadata.keep_trying()))
+            tasks.append(asyncio.create_task(sweeper.run(lambda: metadata.model)))
         stack.push_async_callback(background.drain)
         stack.push_async_callback(cancelled, tasks)
         services = services_app(store, metadata, metrics)
@@ -134,7 +140,7 @@ async def running(
             services_url=services_url,
             service_root=settings.upstream.service_root,
         )
-        yield Proxy(url, services_url, store, metadata, background, sweeper, metrics)
+        yield Proxy(url, services_url, store, upstream, metadata, background, sweeper, metrics)
         events.proxy_stopping(requests_in_flight=len(writer.in_flight))
     events.proxy_stopped()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from hashlib import blake2b
 
@@ -27,6 +28,7 @@ from proxy.upstream.client import UpstreamClient
 from proxy.upstream.headers import request_headers
 
 _NOTHING_KNOWN = Model("", {}, {}, {})
+_LOAD_PAUSE_S = 5.0
 # What is asked about a representation, rather than for it, only upstream can answer.
 _CONDITIONS = ("If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since", "Range")
 
@@ -46,6 +48,7 @@ class Handler:
         upstream_origin: str,
         public_origin: str,
         body_limit_bytes: int,
+        per_caller: bool = False,
     ) -> None:
         self._reader = reader
         self._writer = writer
@@ -56,21 +59,28 @@ class Handler:
         self._upstream_origin = upstream_origin
         self._public_origin = public_origin
         self._body_limit_bytes = body_limit_bytes
+        self._per_caller = per_caller
+        self._next_load = 0.0
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         model = self._metadata.model or _NOTHING_KNOWN
         headers = request_headers(request.raw_headers)
         target = upstream_target(request)
+        connection = self._upstream.pin(request.task, headers)
         operation = parse_operation(request.method, target, headers, self._root_path, model)
         request[OPERATION] = type(operation).__name__
         origin = self._public_origin or f"{request.scheme}://{request.host}"
         if isinstance(operation, Opaque) or _is_streamed(operation, request.method, target):
             return await pass_through(
-                request, self._upstream, client_origin=origin, body_limit=self._body_limit_bytes
+                request,
+                self._upstream,
+                client_origin=origin,
+                body_limit=self._body_limit_bytes,
+                connection=connection,
             )
         if operation.entity_set is not None:
             request[ENTITY_SET] = operation.entity_set.name
-        ask = await self._ask(request, target, headers, origin)
+        ask = await self._ask(request, target, headers, origin, connection)
         match operation:
             case Forwarded():
                 answer: Answer = await self._reader.forward(ask, CacheStatus(fwd="bypass"))
@@ -85,18 +95,33 @@ class Handler:
 
     async def _learn(self, answer: Answer, target: str, ask: Ask) -> None:
         """The metadata document, when a client reads it, is read along."""
+        if not isinstance(answer, Relayed) or answer.reply.status != 200 or answer.cut:
+            return
         is_document = split_target(target)[0].endswith("/$metadata") and ask.request.method == "GET"
-        if is_document and isinstance(answer, Relayed) and answer.reply.status == 200 and not answer.cut:
+        if is_document:
             await self._metadata.see(answer.reply.body)
+        elif self._per_caller and self._metadata.model is None:
+            # Without an identity of our own, a caller's has to do; not with every request, should it fail.
+            now = asyncio.get_running_loop().time()
+            if now >= self._next_load:
+                self._next_load = now + _LOAD_PAUSE_S
+                await self._metadata.load(ask)
 
-    async def _ask(self, request: web.Request, target: str, headers: CIMultiDict[str], origin: str) -> Ask:
+    async def _ask(
+        self,
+        request: web.Request,
+        target: str,
+        headers: CIMultiDict[str],
+        origin: str,
+        connection: object | None,
+    ) -> Ask:
         headers.popall("Content-Length", None)
         body = self._to_upstream(await Upload(request, self._body_limit_bytes).whole(), headers)
         return Ask(
-            request=Request(request.method, target, headers, body),
+            request=Request(request.method, target, headers, body, connection),
             origin=origin,
             format=response_format(", ".join(headers.getall("Accept", [])) or None),
-            caller=_caller(request, headers),
+            caller=_caller(request, headers, connection),
             directives=_directives(headers),
             request_id=request[REQUEST_ID],
         )
@@ -124,8 +149,10 @@ def _is_streamed(operation: object, method: str, target: str) -> bool:
     return isinstance(operation, Forwarded) and (path.endswith(("/$value", "/$batch")) or method == "HEAD")
 
 
-def _caller(request: web.Request, headers: CIMultiDict[str]) -> Caller:
+def _caller(request: web.Request, headers: CIMultiDict[str], connection: object | None) -> Caller:
     shown = [f"{name}:{value}" for name in ("Authorization", "Cookie") for value in headers.getall(name, ())]
+    if connection is not None:  # what it was logged in with is upstream's knowledge
+        shown.append(str(connection))
     credentials = blake2b("\n".join(shown).encode("utf-8", "surrogateescape")).digest() if shown else None
     return Caller(credentials, None, request.remote)
 

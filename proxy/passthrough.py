@@ -21,10 +21,10 @@ from proxy.upstream.client import (
     MAX_HEADERS,
     MAX_LINE_BYTES,
     READ_BUFFER_BYTES,
-    StreamedReply,
     UpstreamClient,
 )
 from proxy.upstream.headers import passed_headers, request_headers, rewrite_origins
+from proxy.upstream.streamed import StreamedReply
 from proxy.upstream.wire import exact_head, replace_head
 
 _ADDED_BY_AIOHTTP = ("Server", "Date", "Content-Type")
@@ -77,16 +77,21 @@ async def drop_added_headers(request: web.BaseRequest, response: web.StreamRespo
 
 
 async def pass_through(
-    request: web.Request, upstream: UpstreamClient, *, client_origin: str, body_limit: int | None = None
+    request: web.Request,
+    upstream: UpstreamClient,
+    *,
+    client_origin: str,
+    body_limit: int | None = None,
+    connection: object | None = None,
 ) -> web.StreamResponse:
     """Forward a request and stream upstream's answer down.
 
     `client_origin`: scheme, host and port that the client used; takes the place of upstream's in headers.
-    `body_limit`: bytes that the request's body may have. The returned response is sent already; where
-    upstream broke off, or the client left, its connection is closed. Raises UpstreamFailure while
-    nothing has been answered; HTTPRequestEntityTooLarge over the limit, HTTPBadRequest or
-    HTTPRequestTimeout for a body that does not come whole (upstream then gets a request it can see is cut,
-    or none), HTTPNotImplemented for CONNECT, which asks for a tunnel.
+    `body_limit`: bytes that the request's body may have. `connection`: as in `Request`. The returned
+    response is sent already; where upstream broke off, or the client left, its connection is closed.
+    Raises UpstreamFailure while nothing has been answered; HTTPRequestEntityTooLarge over the limit,
+    HTTPBadRequest or HTTPRequestTimeout for a body that does not come whole (upstream then gets a request
+    it can see is cut, or none), HTTPNotImplemented for CONNECT, which asks for a tunnel.
     """
     target = upstream_target(request)
     headers = request_headers(request.raw_headers)
@@ -94,7 +99,7 @@ async def pass_through(
     response = None
     try:
         body = upload.pieces() if upload else None
-        async with await upstream.stream(request.method, target, headers, body) as reply:
+        async with await upstream.stream(request.method, target, headers, body, connection) as reply:
             response = _response(reply, upstream.origin, client_origin)
             await _relay(reply, response, request)
     except UpstreamFailure:

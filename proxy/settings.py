@@ -136,16 +136,11 @@ class LogSettings(_Table):
     format: Literal["auto", "json", "console"] = "auto"
 
 
-def _available_auth_mode(value: object) -> object:
-    if value == "caller":
-        raise ValueError('"caller" is not available yet; only "service" is, without a login')
-    return value
-
-
 class AuthSettings(_Table):
     """Whose identity upstream sees."""
 
-    mode: Annotated[Literal["service"], BeforeValidator(_available_auth_mode)] = "service"
+    mode: Literal["service", "caller"] = "service"
+    visibility_ttl_s: Seconds = 0.0
 
 
 class StampSettings(_Table):
@@ -198,6 +193,7 @@ class DefaultPolicySettings(_Table):
     mode: Mode = Mode.CHECKED
     stale_if_error_s: Seconds = 0.0
     on_conflict: OnConflict = OnConflict.ERROR
+    secured: Names | None = None
 
 
 class EffectSettings(_Table):
@@ -213,6 +209,7 @@ class SetPolicySettings(_Table):
     mode: Mode | None = None
     stale_if_error_s: Seconds | None = None
     on_conflict: OnConflict | None = None
+    secured: Names | None = None
     volatile: Names = ()
     title: str = ""
     effects: Annotated[tuple[EffectSettings, ...], BeforeValidator(_from_json)] = ()
@@ -274,8 +271,9 @@ class Settings(_Table):
 
     def policies(self) -> Policies:
         """The dial as the sync rules know it."""
-        default = Policy(**dict(self.defaults))
-        return Policies(default, {name: _policy(default, own) for name, own in self.sets.items()})
+        default = Policy(**dict(self.defaults) | {"secured": _set_of(self.defaults.secured)})
+        own = {name: _policy(default, own) for name, own in self.sets.items()}
+        return Policies(default, own, self.upstream.auth.mode == "caller")
 
     def sync_rules(self) -> SyncRules:
         """What holds for all sets, as the sync rules know it."""
@@ -284,6 +282,8 @@ class Settings(_Table):
             write_limit_s=self.upstream.write_limit_s,
             modified_property=self.upstream.stamp.modified,
             version_property=self.upstream.stamp.version,
+            per_caller=self.upstream.auth.mode == "caller",
+            visibility_ttl_s=self.upstream.auth.visibility_ttl_s,
         )
 
     def to_toml(self) -> str:
@@ -296,10 +296,15 @@ class Settings(_Table):
 Location = tuple[int | str, ...]
 
 
+def _set_of(names: Names | None) -> frozenset[str] | None:
+    return None if names is None else frozenset(names)
+
+
 def _policy(default: Policy, own: SetPolicySettings) -> Policy:
     return replace(
         default,
         **own.model_dump(include={"mode", "stale_if_error_s", "on_conflict"}, exclude_none=True),
+        secured=default.secured if own.secured is None else _set_of(own.secured),
         volatile=frozenset(own.volatile),
         title=own.title or None,
         effects=tuple(Effect(effect.set, effect.via) for effect in own.effects),

@@ -24,6 +24,7 @@ HOP_BY_HOP = frozenset(
 _SET_ANEW = frozenset({"host", "expect", "content-length"})
 _NOT_FORWARDED = HOP_BY_HOP | _SET_ANEW
 _TUNNELLED = frozenset({"MERGE", "PUT", "DELETE"})
+_OF_A_CONNECTION = re.compile(r"(?i)(?<![^\s,])(?:ntlm|negotiate|kerberos|nego2)(?![^\s,])")
 # A directive up to its comma, or else whatever stands there. Possessive throughout, so that it is linear.
 _DIRECTIVE = re.compile(
     r'\s*+([^\s,=";]++)\s*+(?:=\s*+(?:"((?:[^"\\]|\\.)*)"|([^\s,"]*+)))?\s*+(?:,|\Z)|[^,]*+(?:,|\Z)'
@@ -40,6 +41,14 @@ def end_to_end(headers: CIMultiDict[str] | CIMultiDictProxy[str]) -> CIMultiDict
         named = ",".join(headers.getall("Connection")).lower().split(",")
         dropped = dropped.union(name.strip() for name in named)
     return CIMultiDict((name, value) for name, value in headers.items() if name.lower() not in dropped)
+
+
+def logs_in_connection(headers: CIMultiDict[str] | CIMultiDictProxy[str]) -> bool:
+    """True for a message of a login that holds for the connection: NTLM, Negotiate (RFC 4559, 6).
+
+    Wherever in the field the scheme stands: one overlooked would log in a connection that others use.
+    """
+    return any(map(_OF_A_CONNECTION.search, headers.getall("Authorization", ())))
 
 
 def effective_method(method: str, headers: Mapping[str, str]) -> str:

@@ -66,7 +66,7 @@ class Feeder:
 
     def refresh(self, entity_set: EntitySet, keys: Sequence[EntityKey], ask: Ask, model: Model) -> None:
         """Fetch these entities and store them."""
-        if keys:
+        if keys and self._mirror.sets.may_store(entity_set):
             self._background.spawn("refresh", self._quietly(self._refresh(entity_set, keys, ask, model)))
 
     async def _quietly(self, work: object) -> None:
@@ -105,7 +105,7 @@ class Feeder:
             await self._refresh(entity_set, lacking, ask, model)
         if isinstance(operation, ReadCollection):
             self._mirror.sets.page_seen(entity_set, len(keys), sum(_is_good(held.get(key)) for key in keys))
-            names = self._mirror.stamp_names(entity_set)
+            names = (*self._mirror.stamp_names(entity_set), *self._mirror.secured(entity_set, options.select))
             self._mirror.sets.page_fed(f"{ask.path}?{with_select(ask.query, names)}")
         if ask.format == "atom" and is_whole:
             form = "feed" if isinstance(operation, ReadCollection) else "entry"
@@ -139,7 +139,7 @@ class Feeder:
                 target = f"{root}/{entity_set.name}?$filter={'%20or%20'.join(tests)}"
             async with self._at_once:
                 number = await self._mirror.store.next_fetch_number()
-                reply = await self._upstream.send(ask.own_read(target))
+                reply = await self._upstream.send(ask.own_read(target), joinable=True)
             fetched = self._mirror.read_entities(reply, entity_set, model, number)
             await self._mirror.absorb(entity_set, fetched, ask.provenance(Source.UPSTREAM_REFRESH))
 

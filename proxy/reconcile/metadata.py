@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from hashlib import blake2b
 
 from multidict import CIMultiDict
@@ -11,6 +12,7 @@ from multidict import CIMultiDict
 from proxy.odata.csdl import parse_metadata
 from proxy.odata.edm import Model
 from proxy.odata.errors import ODataError
+from proxy.reconcile.exchange import Ask
 from proxy.reconcile.observations import MetadataLoaded, MetadataUnusable, Observe
 from proxy.reconcile.ports import Request, Store, StoreUnavailable, Upstream, UpstreamFailure
 
@@ -39,12 +41,17 @@ class Metadata:
         self._digest = b""
         self.model: Model | None = None
 
-    async def load(self) -> bool:
-        """Read the document from upstream, else from the store. True where it is upstream's."""
+    async def load(self, ask: Ask | None = None) -> bool:
+        """Read the document from upstream, else from the store. True where it is upstream's.
+
+        `ask`: on whose behalf; None: as the proxy itself.
+        """
+        target = f"{self._root_path}/$metadata"
+        request = ask.own_read(target) if ask else Request("GET", target, CIMultiDict())
+        headers = CIMultiDict(request.headers)
+        headers["Accept"] = "application/xml"
+        request = replace(request, headers=headers)
         try:
-            request = Request(
-                "GET", f"{self._root_path}/$metadata", CIMultiDict({"Accept": "application/xml"})
-            )
             reply = await self._upstream.send(request)
             if reply.status == 200 and await self.see(reply.body):
                 return True
@@ -52,7 +59,7 @@ class Metadata:
         except UpstreamFailure as error:
             self._observe(MetadataUnusable(f"upstream: {type(error).__name__}"))
         if self.model is None:
-            await self._load_stored()
+            await self.load_stored()
         return False
 
     async def keep_trying(self) -> None:
@@ -74,7 +81,8 @@ class Metadata:
             self._observe(MetadataUnusable(f"not kept: {error}"))
         return True
 
-    async def _load_stored(self) -> None:
+    async def load_stored(self) -> None:
+        """Use the document last seen, where there is one."""
         try:
             document = await self._store.latest_metadata()
         except StoreUnavailable as error:

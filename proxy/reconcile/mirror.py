@@ -5,7 +5,7 @@ Shared by every driver. Nothing else in this package stores an entity, but the w
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -79,6 +79,12 @@ class Mirror:
             *entity_type.key,
         )
 
+    def secured(self, entity_set: EntitySet, select: Collection[str] | None) -> tuple[str, ...]:
+        """What a check selects beside: the secured properties that `select`, the client's, shows."""
+        secured = self.sets.secured(entity_set)
+        asked = secured if select is None else secured.intersection(select)
+        return tuple(name for name in entity_set.entity_type.properties if name in asked)
+
     def stamp_of(self, raw: Mapping[str, Any], entity_set: EntitySet) -> Stamp:
         """The stamp in an entity's JSON. Raises ODataError."""
         return Stamp(
@@ -134,10 +140,12 @@ class Mirror:
             raise ODataError(f"The entity does not show its property '{min(missing)}'.")
         values = verbose_json.parse_entity(raw, entity_type, model)
         stamp = self.stamp_of(raw, entity_set)
-        leave_out = self.sets.policy(entity_set).volatile | {
-            self.rules.modified_property,
-            self.rules.version_property,
-        }
+        secured = self.sets.secured(entity_set)
+        if secured:
+            text = verbose_json.null_members(text, secured)
+            values = values | dict.fromkeys(secured & values.keys())
+        stamp_names = {self.rules.modified_property, self.rules.version_property}
+        leave_out = self.sets.policy(entity_set).volatile | secured | stamp_names
         return Fetched(
             key=verbose_json.entity_key(values, entity_type),
             document=verbose_json.hold_origins(text, self.root_path),
@@ -155,14 +163,16 @@ class Mirror:
         reply = await self._upstream.send(ask.own_read(target), joinable=True)
         return Look(number, reply, self.read_one(reply, entity_set, key, model, number))
 
-    def is_gone(self, reply: Reply, ask: Ask) -> bool:
+    def is_gone(self, reply: Reply, ask: Ask, *, was_deleted: bool = False) -> bool:
         """True for the 404 by which upstream says that an entity does not exist (rule 11).
 
-        A caller's own credentials may hide an entity, so only the proxy's identity can tell.
+        A caller's own credentials may hide an entity, so only the proxy's identity can tell, or a DELETE
+        of the caller's before.
         """
+        may_tell = was_deleted or (ask.caller.credentials is None and not self.rules.per_caller)
         return (
             reply.status == 404
-            and ask.caller.credentials is None
+            and may_tell
             and self.rules.deleted_code in reply.body.decode("utf-8", "replace")
         )
 
@@ -190,6 +200,8 @@ class Mirror:
 
         Raises StoreUnavailable; then nothing of it is known to be stored.
         """
+        if not self.sets.may_store(entity_set):
+            return Absorbed()
         held = await self.store.get(entity_set, [state.key for state in fetched])
         puts, touches, conflicts = [], [], {}
         for state in fetched:

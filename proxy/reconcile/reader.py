@@ -7,7 +7,7 @@ fetched; and wherever the proxy cannot promise upstream's own bytes, the client'
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 
 from cachetools import LRUCache
@@ -25,12 +25,11 @@ from proxy.reconcile.freshness import (
     Need,
     Serve,
     age_of,
-    allowed_age,
     decide_entity_read,
     in_sync,
     is_servable,
 )
-from proxy.reconcile.mirror import Mirror, read_json
+from proxy.reconcile.mirror import Look, Mirror, read_json
 from proxy.reconcile.observations import Observe, StoreFailed
 from proxy.reconcile.ports import (
     Fetched,
@@ -42,6 +41,7 @@ from proxy.reconcile.ports import (
     UpstreamCut,
     UpstreamFailure,
 )
+from proxy.reconcile.visibility import Visibility
 
 _CHECKED = CacheStatus(hit=True, detail="checked")
 _AGED = CacheStatus(hit=True, detail="age-allowed")
@@ -49,7 +49,11 @@ _STALE = CacheStatus(hit=True, detail="stale-if-error")
 
 
 class Reader:
-    """Answers reads. `now`: aware UTC. `draw`: uniform in [0, 1), chooses the hits to audit."""
+    """Answers reads. `now`: aware UTC. `draw`: uniform in [0, 1), chooses the hits to audit.
+
+    `settle`: what ends the open intents of an entity that a caller's fetch has shown (`Sweeper.settle_seen`),
+    where nobody looks for them in the background.
+    """
 
     def __init__(
         self,
@@ -59,6 +63,7 @@ class Reader:
         observe: Observe,
         now: Callable[[], datetime],
         draw: Callable[[], float] = random.random,
+        settle: Callable[[EntitySet, EntityKey, Look, Ask, Model], Awaitable[None]] | None = None,
     ) -> None:
         self._mirror = mirror
         self._store = mirror.store
@@ -68,13 +73,21 @@ class Reader:
         self._observe = observe
         self._now = now
         self._draw = draw
+        self._settle = settle
+        self._visibility = Visibility(mirror.rules, now)
         self._confirmed: LRUCache[tuple[str, EntityKey], tuple[int, datetime]] = LRUCache(maxsize=100_000)
 
     async def read(self, operation: ReadEntity | ReadCollection, ask: Ask, model: Model) -> Answer:
         """Answer a GET. Raises SyncError where the sync rule demands it, and UpstreamFailure."""
         if ask.directives.no_store:
             return await self.forward(ask, CacheStatus(fwd="request", detail="no-store"))
+        if not self._sets.may_store(operation.entity_set):
+            if ask.directives.only_if_cached:
+                raise NotInMirror(f"The mirror keeps nothing of {operation.entity_set.name}.")
+            return await self.forward(ask, CacheStatus(fwd="bypass", detail="secured-not-stated"))
         try:
+            if ask.is_login:
+                return await self._forward(operation, ask, model, "bypass", "login")
             if await self._sets.is_forwarded(operation.entity_set):
                 return await self._forward(operation, ask, model, "bypass", "forward-mode")
             shape = await self._shape(operation, ask, model)
@@ -139,6 +152,7 @@ class Reader:
             ask.query,
             ask.origin,
             self._mirror.root_path,
+            self._mirror.secured(entity_set, options.select),
         )
 
     # One entity
@@ -148,8 +162,7 @@ class Reader:
         held = (await self._store.get(entity_set, [key])).get(key)
         if ask.directives.no_cache and not ask.directives.only_if_cached:
             return await self._fetch(operation, ask, shape, held, "request")
-        # Who shows credentials is always confirmed by upstream (rule 8).
-        allowed = 0.0 if ask.caller.credentials else allowed_age(ask.directives)
+        allowed = self._visibility.allowed_age(ask, entity_set, key)
         need = decide_entity_read(held, self._confirmed_at(entity_set, held), allowed, self._now())
         if isinstance(need, Serve) and held is not None:
             answer = self._from_held(held, shape, _AGED)
@@ -164,17 +177,17 @@ class Reader:
         return await self._fetch(operation, ask, shape, held, why)
 
     async def _check(self, operation: ReadEntity, ask: Ask, shape: Shape, held: Stored) -> Answer:
-        names = self._mirror.stamp_names(operation.entity_set)
+        names = (*self._mirror.stamp_names(operation.entity_set), *shape.secured)
         check = ask.own_read(f"{ask.path}?{with_select(ask.query, names)}")
         try:
             reply = await self._upstream.send(check, joinable=True)
         except UpstreamCut:
             return await self._forward(operation, ask, shape.model, "stale", "check-refused")
         except UpstreamFailure:
-            if stale := self._stale(held, shape):
+            if stale := self._stale(held, shape, ask):
                 return stale
             raise
-        if reply.status >= 500 and (stale := self._stale(held, shape)):
+        if reply.status >= 500 and (stale := self._stale(held, shape, ask)):
             return stale
         try:
             around = read_json(reply)
@@ -187,6 +200,7 @@ class Reader:
         if not in_sync(held, seen) or self._is_audited():
             return await self._fetch(operation, ask, shape, held, "stale")
         self._confirmed[operation.entity_set.name, held.key] = (held.fetch_number, reply.sent_at)
+        self._visibility.seen(ask, operation.entity_set, [held.key], reply.sent_at)
         text = None
         self._sets.follows_select = follows_select(raw, names)
         if shape.select is None or self._sets.follows_select:
@@ -208,14 +222,17 @@ class Reader:
                 Relayed(cut.reply, CacheStatus(fwd=why), cut=True) if is_own else await self._again(ask, why)
             )
         except UpstreamFailure:
-            if stale := self._stale(held, shape):
+            if stale := self._stale(held, shape, ask):
                 return stale
             raise
+        if held is not None and held.intents and self._settle is not None:
+            await self._settle(entity_set, key, look, ask, shape.model)
         if look.fetched is None:
-            if look.reply.status >= 500 and (stale := self._stale(held, shape)):
+            if look.reply.status >= 500 and (stale := self._stale(held, shape, ask)):
                 return stale
             await self._note_absence(operation, ask, look.number, look.reply)
             return Relayed(look.reply, CacheStatus(fwd=why)) if is_own else await self._again(ask, why)
+        self._visibility.seen(ask, entity_set, [key], look.reply.sent_at)
         status = CacheStatus(fwd=why, stored=await self._let_in(entity_set, look.fetched, ask, held))
         if is_own:
             return Relayed(look.reply, status)
@@ -271,9 +288,11 @@ class Reader:
         age = age_of(held, self._confirmed_at(shape.entity_set, held), self._now())
         return FromMirror(text, shape.content_type or JSON_TYPE, None, status, int(age))
 
-    def _stale(self, held: Stored | None, shape: Shape) -> FromMirror | None:
+    def _stale(self, held: Stored | None, shape: Shape, ask: Ask) -> FromMirror | None:
         """What is held, where upstream fails and the set's policy lets it stand in (RFC 5861)."""
         if held is None or not is_servable(held):
+            return None
+        if not self._visibility.may_stand_in(ask, shape.entity_set, held.key):
             return None
         answer = self._from_held(held, shape, _STALE)
         limit = self._sets.policy(shape.entity_set).stale_if_error_s
@@ -285,7 +304,7 @@ class Reader:
         entity_set = operation.entity_set
         if ask.directives.only_if_cached:
             raise NotInMirror(f"The mirror does not answer collections of {entity_set.name} by itself yet.")
-        names = self._mirror.stamp_names(entity_set)
+        names = (*self._mirror.stamp_names(entity_set), *shape.secured)
         target = f"{ask.path}?{with_select(ask.query, names)}"
         if ask.directives.no_cache:
             return await self._forward(operation, ask, shape.model, "request", "no-cache")
@@ -316,6 +335,7 @@ class Reader:
             text = page_body(documents, around, names, shape, self._now())
         if text is None:
             return await self._forward(operation, ask, shape.model, "bypass", "not-assembled")
+        self._visibility.seen(ask, entity_set, keys, reply.sent_at)
         for key in keys:
             self._confirmed[entity_set.name, key] = (held[key].fetch_number, reply.sent_at)
         return FromMirror(text, shape.content_type, reply, _CHECKED)

@@ -30,6 +30,14 @@ class Sets:
     def policy(self, entity_set: EntitySet) -> Policy:
         return self._policies.of(entity_set.name)
 
+    def may_store(self, entity_set: EntitySet) -> bool:
+        """False where nothing of the set may be kept or served (rule 8)."""
+        return self._policies.may_store(entity_set.name)
+
+    def secured(self, entity_set: EntitySet) -> frozenset[str]:
+        """The properties that are asked for in each check and never stored."""
+        return self.policy(entity_set).secured or frozenset()
+
     async def state(self, entity_set: EntitySet) -> SetState:
         """Raises StoreUnavailable."""
         state = self._states.get(entity_set.name)

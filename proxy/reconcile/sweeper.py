@@ -67,33 +67,54 @@ class Sweeper:
         """Look once at every open intent that nobody works on."""
         try:
             for intent in await self._mirror.store.open_intents():
-                is_abandoned = self._now() - intent.opened_at >= timedelta(seconds=self.grace_s)
-                if intent.id not in self._in_flight and is_abandoned:
+                if self._is_abandoned(intent):
                     await self._settle(intent, model)
         except StoreUnavailable as error:
             self._observe(StoreFailed("sweep", str(error)))
         except UpstreamFailure as error:
             self._observe(UpstreamFailed("sweep", type(error).__name__))
 
+    def _is_abandoned(self, intent: Intent) -> bool:
+        is_old = self._now() - intent.opened_at >= timedelta(seconds=self.grace_s)
+        return is_old and intent.id not in self._in_flight
+
     async def _settle(self, intent: Intent, model: Model) -> None:
         entity_set = model.entity_sets.get(intent.entity_set)
-        age = self._now() - intent.opened_at
-        limit = timedelta(seconds=self._mirror.rules.write_limit_s)
         if entity_set is None or intent.key is None:
-            if age > limit:
+            if self._now() - intent.opened_at > timedelta(seconds=self._mirror.rules.write_limit_s):
                 await self._close(intent, Settlement(Outcome.UNDETERMINED, intent.fetch_number))
             return
-        look = await self._look(entity_set, intent.key, model)
-        is_gone = look.fetched is None and self._mirror.is_gone(look.reply, _background_ask(self._mirror))
+        ask = _background_ask(self._mirror)
+        target = f"{self._mirror.root_path}/{entity_path(entity_set, intent.key)}"
+        look = await self._mirror.fetch(entity_set, intent.key, model, ask, target)
+        await self._judge(intent, entity_set, look, ask, model)
+
+    async def settle_seen(
+        self, entity_set: EntitySet, key: EntityKey, look: Look, ask: Ask, model: Model
+    ) -> None:
+        """Settle the abandoned intents that name the entity by what its caller was just shown of it.
+
+        For a proxy without an identity of its own.
+        """
+        try:
+            for intent in await self._mirror.store.intents_of(entity_set, key):
+                if self._is_abandoned(intent):
+                    await self._judge(intent, entity_set, look, ask, model)
+        except StoreUnavailable as error:
+            self._observe(StoreFailed("sweep", str(error)))
+
+    async def _judge(self, intent: Intent, entity_set: EntitySet, look: Look, ask: Ask, model: Model) -> None:
+        deletes = intent.method == "DeleteEntity"
+        is_gone = look.fetched is None and self._mirror.is_gone(look.reply, ask, was_deleted=deletes)
         if look.fetched is None and not is_gone:
             return
         outcome = decide_settlement(
-            deletes=intent.method == "DeleteEntity",
+            deletes=deletes,
             before=intent.before,
-            changes=self._changes(intent, entity_set, intent.key, model),
+            changes=self._changes(intent, entity_set, model),
             seen=look.fetched,
-            age=age,
-            limit=limit,
+            age=self._now() - intent.opened_at,
+            limit=timedelta(seconds=self._mirror.rules.write_limit_s),
         )
         if outcome is None:
             return
@@ -107,23 +128,17 @@ class Sweeper:
         ]
         if look.fetched is None and intent.key is not None:
             return Settlement(outcome, look.number, removed=[Touched(entity_set, intent.key)], stale=stale)
-        seen = [(entity_set, look.fetched)] if look.fetched else []
+        may_store = self._mirror.sets.may_store(entity_set)
+        seen = [(entity_set, look.fetched)] if look.fetched and may_store else []
         return Settlement(outcome, look.number, seen=seen, stale=stale)
 
     async def _close(self, intent: Intent, settlement: Settlement) -> None:
         await self._mirror.store.settle_intent(intent, settlement)
         self._observe(IntentSettled(intent.id, settlement.outcome.value, intent.entity_set))
 
-    async def _look(self, entity_set: EntitySet, key: EntityKey, model: Model) -> Look:
-        ask = _background_ask(self._mirror)
-        target = f"{self._mirror.root_path}/{entity_path(entity_set, key)}"
-        return await self._mirror.fetch(entity_set, key, model, ask, target)
-
-    def _changes(
-        self, intent: Intent, entity_set: EntitySet, key: EntityKey, model: Model
-    ) -> dict[str, object] | None:
-        make = _OPERATIONS.get(intent.method)
-        if make is None:
+    def _changes(self, intent: Intent, entity_set: EntitySet, model: Model) -> dict[str, object] | None:
+        make, key = _OPERATIONS.get(intent.method), intent.key
+        if make is None or key is None:
             return None
         operation = make(entity_set) if make is CreateEntity else make(entity_set, key)
         posted = read_posted(operation, intent.body, intent.content_type, model)

@@ -137,7 +137,7 @@ class Writer:
 
         A failed look never stops a write. Raises StoreUnavailable.
         """
-        if key is None:
+        if key is None or ask.is_login:
             return Before()
         held = (await self._store.get(entity_set, [key])).get(key)
         try:
@@ -183,12 +183,23 @@ class Writer:
             entity_set=entity_set,
             target=target,
             touched=[entity for entity in touched if entity.key != target],
-            body=ask.request.body,
+            body=self._kept_body(operation, ask, model),
             content_type=ask.request.headers.get("Content-Type", ""),
             before=before.digest,
             provenance=ask.provenance(Source.CLIENT_WRITE),
             opened_at=self._now(),
         )
+
+    def _kept_body(self, operation: Write, ask: Ask, model: Model) -> bytes:
+        """What was posted, for settling the write later; nothing where it may hold what is never stored."""
+        sets, entity_set = self._mirror.sets, operation.entity_set
+        secured = sets.secured(entity_set)
+        if not secured and not self._mirror.rules.per_caller:
+            return ask.request.body
+        posted = read_posted(operation, ask.request.body, ask.request.headers.get("Content-Type", ""), model)
+        plain = entity_set.entity_type.properties.keys() - secured
+        is_plain = sets.may_store(entity_set) and posted is not None and posted.keys() <= plain
+        return ask.request.body if is_plain else b""
 
     # After
 
@@ -207,10 +218,15 @@ class Writer:
         after: Mapping[str, Any] = look.fetched.values if look.fetched else {}
         stale = [*_touched(intent, model), *touched_by(effects, after, model)]
         if look.fetched is None:
-            if intent.key is None or not self._mirror.is_gone(look.reply, ask):
+            was_deleted = isinstance(operation, DeleteEntity)
+            if intent.key is None or not self._mirror.is_gone(look.reply, ask, was_deleted=was_deleted):
                 return False
             settlement = Settlement(
                 Outcome.APPLIED, look.number, removed=[Touched(entity_set, intent.key)], stale=stale
+            )
+        elif not self._mirror.sets.may_store(entity_set):
+            settlement = Settlement(
+                Outcome.APPLIED, look.number, stale=[*stale, Touched(entity_set, look.fetched.key)]
             )
         else:
             unseen = self._was_overwritten(operation, before, look.fetched, ask, model)
@@ -247,7 +263,8 @@ class Writer:
         posted = read_posted(operation, ask.request.body, ask.request.headers.get("Content-Type", ""), model)
         if posted is None or isinstance(operation, CreateEntity):
             return False
-        leave_out = frozenset({self._mirror.rules.modified_property, self._mirror.rules.version_property})
+        stamp_names = {self._mirror.rules.modified_property, self._mirror.rules.version_property}
+        leave_out = self._mirror.sets.secured(operation.entity_set) | stamp_names
         return not shows(requested_changes(posted, before.values or None, leave_out), after.values)
 
     async def _settle(self, intent: Intent, settlement: Settlement) -> bool:

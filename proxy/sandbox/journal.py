@@ -12,7 +12,7 @@ class Entry:
 
     `target` is the raw request target, `headers` what came (case-insensitive), `body` its bytes (the first
     mebibyte where the path is not OData). `status` is None until answered, and stays None where the
-    connection was closed instead. `applied`: a write took effect, whatever was answered.
+    connection was closed instead. `applied`: a write took effect, whatever was answered. `user`: who asked.
     """
 
     number: int
@@ -22,6 +22,7 @@ class Entry:
     body: bytes
     status: int | None = None
     applied: bool = False
+    user: str = ""
 
 
 class Journal(list[Entry]):

@@ -71,6 +71,7 @@ ONLY_IN: dict[str, set[str]] = {
     "psutil": {"proxy.store"},
     "psycopg2": {"proxy.store"},
     "pydantic": {"proxy.settings"},
+    "spnego": {"proxy.sandbox", "proxy.upstream"},
     "sqlalchemy": {"proxy.store"},
     "structlog": {"proxy.events"},
     "uvloop": {"proxy.cli", "proxy.demo"},

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from proxy.reconcile.policy import Effect, Mode, OnConflict, Policy, SyncRules
+from proxy.reconcile.policy import Effect, Mode, OnConflict, Policies, Policy, SyncRules
 from proxy.settings import Address, SetPolicySettings, Settings, SettingsError, mask_password
 
 CONFIG = Path(__file__).parents[2] / "config"
@@ -35,7 +35,7 @@ def problems(tmp_path: Path, text: str, environment: Mapping[str, str] | None = 
 
 def test_the_commented_file_shows_every_default_and_nothing_else() -> None:
     shown = tomllib.loads((CONFIG / "syncpoint.toml").read_text(encoding="utf-8"))
-    defaults = Settings().model_dump(mode="json")
+    defaults = Settings().model_dump(mode="json", exclude_none=True)
     assert defaults.pop("sets") == {}
     assert shown == defaults
 
@@ -50,7 +50,8 @@ def test_the_commented_table_of_a_set_shows_every_key_with_its_default() -> None
     assert set(shown) == set(SetPolicySettings.model_fields)
     assert shown.pop("effects") != []
     policies = load(commented_table()).policies()
-    assert {**vars_of(policies.of("AccountSet")), "effects": ()} == vars_of(Policy())
+    assert policies.of("AccountSet").secured == frozenset()
+    assert {**vars_of(policies.of("AccountSet")), "effects": (), "secured": None} == vars_of(Policy())
 
 
 def vars_of(policy: Policy) -> dict[str, Any]:
@@ -136,7 +137,7 @@ def test_all_problems_are_told_together(tmp_path: Path) -> None:
         [upstream]
         connections = 0
         [upstream.auth]
-        mode = "caller"
+        mode = "callers"
         [sync]
         audit_share = 1.5
     """
@@ -145,7 +146,7 @@ def test_all_problems_are_told_together(tmp_path: Path) -> None:
         "listen: must be HOST:PORT, as in 127.0.0.1:8010 or [::1]:8010",
         "log.level: must be 'debug', 'info', 'warning' or 'error', not 'loud' (from SYNCPOINT_LOG__LEVEL)",
         "upstream.connections: must be greater than or equal to 1, not 0",
-        'upstream.auth.mode: "caller" is not available yet; only "service" is, without a login',
+        "upstream.auth.mode: must be 'service' or 'caller', not 'callers'",
         "sync.audit_share: must be less than or equal to 1, not 1.5",
         "data_dirr: unknown key; did you mean data_dir? (from SYNCPOINT_DATA_DIRR)",
     )
@@ -335,6 +336,7 @@ def test_a_set_takes_from_the_default_policy_what_it_does_not_say() -> None:
 
 def test_the_defaults_are_those_of_the_sync_rules() -> None:
     assert Settings().sync_rules() == SyncRules()
+    assert Settings().policies() == Policies()
     assert Settings().policies().of("AccountSet") == Policy()
 
 
@@ -347,5 +349,17 @@ def test_the_sync_rules_take_each_setting() -> None:
         upstream__write_limit_s=4,
         upstream__stamp__modified="Changed",
         upstream__stamp__version="Row",
+        upstream__auth__mode="caller",
+        upstream__auth__visibility_ttl_s=5,
     )
-    assert settings.sync_rules() == SyncRules(1, 0.5, 2, 3, 4, "Changed", "Row")
+    rules = SyncRules(1, 0.5, 2, 3, 4, "Changed", "Row", per_caller=True, visibility_ttl_s=5)
+    assert settings.sync_rules() == rules
+
+
+def test_secured_properties_are_stated_by_set_or_for_all() -> None:
+    policies = load('[upstream.auth]\nmode = "caller"\n[sets.A]\nsecured = ["X"]\n[sets.B]').policies()
+    assert (policies.of("A").secured, policies.of("B").secured) == (frozenset("X"), None)
+    assert [policies.may_store(name) for name in "ABC"] == [True, False, False]
+    policies = load('[upstream.auth]\nmode = "caller"\n[defaults]\nsecured = []\n[sets.B]').policies()
+    assert [policies.may_store(name) for name in "ABC"] == [True, True, True]
+    assert load("[sets.B]").policies().may_store("B")

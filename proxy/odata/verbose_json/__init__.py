@@ -10,7 +10,15 @@ from proxy.odata.verbose_json.origins import (
     restore_origins,
     rewrite_origins,
 )
-from proxy.odata.verbose_json.slices import Member, Sliced, members, select_members, slice_reply
+from proxy.odata.verbose_json.slices import (
+    Member,
+    Sliced,
+    fill_members,
+    members,
+    null_members,
+    select_members,
+    slice_reply,
+)
 from proxy.odata.verbose_json.values import (
     content_digest,
     entity_key,
@@ -39,8 +47,10 @@ __all__ = [
     "entity_key",
     "entity_uri",
     "etag",
+    "fill_members",
     "hold_origins",
     "members",
+    "null_members",
     "parse_entity",
     "parse_posted",
     "restore_origins",

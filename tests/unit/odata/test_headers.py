@@ -3,7 +3,7 @@ import time
 import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from proxy.odata.headers import effective_method, end_to_end, parse_cache_control
+from proxy.odata.headers import effective_method, end_to_end, logs_in_connection, parse_cache_control
 
 
 def test_end_to_end_fields_keep_order_spelling_and_duplicates():
@@ -97,3 +97,20 @@ def test_directives_are_read_in_linear_time(hostile):
     started = time.perf_counter()
     assert isinstance(parse_cache_control([hostile]), dict)
     assert time.perf_counter() - started < 1
+
+
+@pytest.mark.parametrize(
+    ("value", "is_one"),
+    [
+        ("NTLM TlRM", True),
+        ("negotiate YII", True),
+        ("\tNtlm\tTlRM", True),
+        ("Basic eA==, NTLM TlRM", True),
+        ("Kerberos YII", True),
+        ("Basic NTLMAAAA", False),
+        ("Bearer negotiate.x", False),
+        ("", False),
+    ],
+)
+def test_a_login_of_the_connection_is_known_wherever_it_stands(value: str, is_one: bool) -> None:
+    assert logs_in_connection(CIMultiDict([("Authorization", "Basic x"), ("authorization", value)])) is is_one

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from proxy.odata.errors import ODataError
-from proxy.odata.verbose_json import members, select_members, slice_reply
+from proxy.odata.verbose_json import fill_members, members, null_members, select_members, slice_reply
 
 ONE = '{"__metadata":{"uri":"https://h/S(1)","type":"N.S"},"A":"x","B":null}'
 TWO = '{ "A" : 1 , "__metadata" : { "uri" : "https://h/S(2)" } }'
@@ -153,3 +153,28 @@ ENTITY = (
 )
 def test_select_copies_the_named_members_in_the_asked_order(document, names, selected):
     assert select_members(document, names) == selected
+
+
+MONEY = '{"__metadata":{"type":"T"},"Value":"1"}'
+ENTITY = f'{{ "__metadata":{{"uri":"x","a":[1]}} , "A" : "b}}\\"," ,"M":{MONEY},"Z":null}}'
+
+
+@pytest.mark.parametrize(
+    ("names", "text"),
+    [
+        ({"A"}, ENTITY.replace('"b}\\","', "null")),
+        ({"M", "Z", "Unknown"}, ENTITY.replace(MONEY, "null")),
+        (set(), ENTITY),
+    ],
+)
+def test_members_give_way_to_null_and_come_back(names: set[str], text: str) -> None:
+    assert null_members(ENTITY, names) == text
+    assert fill_members(text, ENTITY, names) == ENTITY
+
+
+def test_only_named_members_are_filled_and_only_where_the_other_shows_them() -> None:
+    assert (
+        fill_members('{"A":null,"B":null,"C":1}', '{"B":2,"C":3,"A":4}', ["A", "X"])
+        == '{"A":4,"B":null,"C":1}'
+    )
+    assert fill_members('{"A":null}', "{}", ["A"]) == '{"A":null}'
