@@ -8,9 +8,9 @@ from __future__ import annotations
 import asyncio
 import random
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
@@ -27,6 +27,7 @@ from proxy.reconcile.background import Background, cancelled
 from proxy.reconcile.feeder import Feeder
 from proxy.reconcile.metadata import Metadata
 from proxy.reconcile.mirror import Mirror
+from proxy.reconcile.observations import LoggedIn, LoginFailed
 from proxy.reconcile.reader import Reader
 from proxy.reconcile.sets import Sets
 from proxy.reconcile.sweeper import Sweeper
@@ -37,6 +38,8 @@ from proxy.settings import Address, Settings
 from proxy.store import PostgresStore
 from proxy.store.embedded import EmbeddedPostgres
 from proxy.upstream.client import UpstreamClient
+from proxy.upstream.login import LOGIN_MODES, AnyClient, Gate, logged_in
+from proxy.upstream.login.web import Web
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,7 @@ class Proxy:
     services_url: str
     store: PostgresStore
     upstream: UpstreamClient
+    logins: Sequence[Gate]
     metadata: Metadata
     background: Background
     sweeper: Sweeper
@@ -88,7 +92,7 @@ async def running(
         )
         stack.push_async_callback(store.close)
         await store.open()
-        upstream = await stack.enter_async_context(
+        client = await stack.enter_async_context(
             UpstreamClient(
                 upstream_origin,
                 connections=settings.upstream.connections,
@@ -98,15 +102,18 @@ async def running(
                 now=now,
             )
         )
+        upstream, own, gates = await _identities(stack, settings, client, events)
         background = Background(events.observe)
         sets = Sets(store, settings.policies(), events.observe)
         mirror = Mirror(store, upstream, sets, rules, root_path, events.observe)
         feeder = Feeder(mirror, upstream, background, events.observe)
         writer = Writer(mirror, upstream, feeder, background, events.observe, now)
-        metadata = Metadata(store, upstream, root_path, store.use_model, events.observe)
+        metadata = Metadata(store, own or upstream, root_path, store.use_model, events.observe)
         grace_s = settings.upstream.read_timeout_s + settings.upstream.connect_timeout_s
-        sweeper = Sweeper(mirror, writer.in_flight, events.observe, now, grace_s=grace_s)
-        settle = sweeper.settle_seen if rules.per_caller else None
+        own_rules = replace(rules, per_caller=False)
+        own_mirror = Mirror(store, own, sets, own_rules, root_path, events.observe) if own else mirror
+        sweeper = Sweeper(own_mirror, writer.in_flight, events.observe, now, grace_s=grace_s)
+        settle = None if own else sweeper.settle_seen
         reader = Reader(mirror, upstream, feeder, events.observe, now, draw, settle)
         handler = Handler(
             reader,
@@ -118,10 +125,11 @@ async def running(
             upstream_origin=upstream_origin,
             public_origin=settings.public_origin,
             body_limit_bytes=settings.limits.request_body_bytes,
-            per_caller=rules.per_caller,
+            per_caller=own is None,
+            logs_in=upstream is not client,
         )
         tasks = []
-        if rules.per_caller:  # the proxy has no identity of its own to ask with
+        if own is None:  # nobody to ask as
             await metadata.load_stored()
         else:
             if not await metadata.load():
@@ -140,9 +148,34 @@ async def running(
             services_url=services_url,
             service_root=settings.upstream.service_root,
         )
-        yield Proxy(url, services_url, store, upstream, metadata, background, sweeper, metrics)
+        yield Proxy(url, services_url, store, client, gates, metadata, background, sweeper, metrics)
         events.proxy_stopping(requests_in_flight=len(writer.in_flight))
     events.proxy_stopped()
+
+
+async def _identities(
+    stack: AsyncExitStack, settings: Settings, client: UpstreamClient, events: Events
+) -> tuple[AnyClient, AnyClient | None, list[Gate]]:
+    """Upstream as clients' requests see it, as the proxy itself does (None: not at all), and the logins."""
+    auth, service = settings.upstream.auth, settings.upstream.service
+    login = service if auth.mode == "caller" else auth
+    if login is None or login.mode not in LOGIN_MODES:
+        return client, None if auth.mode == "caller" else client, []
+    origins = (client.origin, *login.login_origins, *filter(None, [login.token_url]))
+    identity, gate = logged_in(
+        client,
+        await stack.enter_async_context(Web(origins)),
+        login.mode,
+        root_path=urlsplit(settings.upstream.service_root).path,
+        user=login.user,
+        password=login.read_password,
+        connections=settings.upstream.connections,
+        token_url=login.token_url,
+        scope=login.scope,
+        home_realm=login.home_realm,
+        notice=lambda problem: events.observe(LoginFailed(problem) if problem else LoggedIn()),
+    )
+    return client if auth.mode == "caller" else identity, identity, [gate]
 
 
 async def serve(settings: Settings, *, ready: Callable[[str, str], None] | None = None) -> None:

@@ -13,7 +13,13 @@ from aiohttp import web
 from proxy.odata import atom, verbose_json
 from proxy.odata.media import response_format
 from proxy.reconcile.errors import NotInMirror, OutcomeUnknown, SyncConflict, WritesRefused
-from proxy.reconcile.ports import UpstreamBroken, UpstreamCut, UpstreamTimeout, UpstreamUnreachable
+from proxy.reconcile.ports import (
+    UpstreamBroken,
+    UpstreamCut,
+    UpstreamLoginFailed,
+    UpstreamTimeout,
+    UpstreamUnreachable,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +42,12 @@ _BROKEN = Row(
 TABLE: Mapping[type[Exception], Row] = {
     UpstreamUnreachable: Row(
         502, "Syncpoint.UpstreamUnreachable", "destination_unavailable", "Upstream cannot be reached."
+    ),
+    UpstreamLoginFailed: Row(
+        502,
+        "Syncpoint.LoginFailed",
+        "proxy_configuration_error",
+        "The proxy is not logged in to upstream; the request was not carried out.",
     ),
     UpstreamTimeout: Row(
         504, "Syncpoint.UpstreamTimeout", "connection_read_timeout", "Upstream did not answer in time."

@@ -40,6 +40,8 @@ OBSERVED: Mapping[type[seen.Observation], Level] = {
     seen.AtomProven: "debug",
     seen.MetadataLoaded: "info",
     seen.MetadataUnusable: "error",
+    seen.LoggedIn: "info",
+    seen.LoginFailed: "error",
     seen.TaskFailed: "error",
 }
 
@@ -142,7 +144,9 @@ class Events:
                 metrics.outcomes_unknown.inc()
             case seen.TaskFailed():
                 metrics.unexpected_errors.inc()
-            case seen.AtomProven() | seen.MetadataLoaded() | seen.MetadataUnusable():
+            case seen.LoginFailed():
+                metrics.logins_failed.inc()
+            case seen.LoggedIn() | seen.AtomProven() | seen.MetadataLoaded() | seen.MetadataUnusable():
                 pass
 
 

@@ -24,8 +24,8 @@ from proxy.reconcile.reader import Reader
 from proxy.reconcile.writer import Writer
 from proxy.responses import Responses
 from proxy.uploads import Upload
-from proxy.upstream.client import UpstreamClient
 from proxy.upstream.headers import request_headers
+from proxy.upstream.login import AnyClient
 
 _NOTHING_KNOWN = Model("", {}, {}, {})
 _LOAD_PAUSE_S = 5.0
@@ -41,7 +41,7 @@ class Handler:
         reader: Reader,
         writer: Writer,
         metadata: Metadata,
-        upstream: UpstreamClient,
+        upstream: AnyClient,
         responses: Responses,
         *,
         root_path: str,
@@ -49,6 +49,7 @@ class Handler:
         public_origin: str,
         body_limit_bytes: int,
         per_caller: bool = False,
+        logs_in: bool = False,
     ) -> None:
         self._reader = reader
         self._writer = writer
@@ -60,6 +61,7 @@ class Handler:
         self._public_origin = public_origin
         self._body_limit_bytes = body_limit_bytes
         self._per_caller = per_caller
+        self._logs_in = logs_in
         self._next_load = 0.0
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
@@ -121,10 +123,14 @@ class Handler:
             request=Request(request.method, target, headers, body, connection),
             origin=origin,
             format=response_format(", ".join(headers.getall("Accept", [])) or None),
-            caller=_caller(request, headers, connection),
+            caller=self._caller(request, headers, connection),
             directives=_directives(headers),
             request_id=request[REQUEST_ID],
         )
+
+    def _caller(self, request: web.Request, headers: CIMultiDict[str], connection: object | None) -> Caller:
+        credentials = None if self._logs_in else _credentials(headers, connection)
+        return Caller(credentials, None, request.remote)
 
     def _to_upstream(self, body: bytes, headers: CIMultiDict[str]) -> bytes:
         """The client's body, with upstream's origin where it names the proxy's (rule 12)."""
@@ -149,12 +155,12 @@ def _is_streamed(operation: object, method: str, target: str) -> bool:
     return isinstance(operation, Forwarded) and (path.endswith(("/$value", "/$batch")) or method == "HEAD")
 
 
-def _caller(request: web.Request, headers: CIMultiDict[str], connection: object | None) -> Caller:
+def _credentials(headers: CIMultiDict[str], connection: object | None) -> bytes | None:
+    """A digest of what upstream is shown of the caller."""
     shown = [f"{name}:{value}" for name in ("Authorization", "Cookie") for value in headers.getall(name, ())]
     if connection is not None:  # what it was logged in with is upstream's knowledge
         shown.append(str(connection))
-    credentials = blake2b("\n".join(shown).encode("utf-8", "surrogateescape")).digest() if shown else None
-    return Caller(credentials, None, request.remote)
+    return blake2b("\n".join(shown).encode("utf-8", "surrogateescape")).digest() if shown else None
 
 
 def _directives(headers: CIMultiDict[str]) -> Directives:

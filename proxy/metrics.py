@@ -51,6 +51,7 @@ class Metrics:
         self.intents_opened = self._counter("intents_opened", "Writes marked before sending.")
         self.intents_settled = self._counter("intents_settled", "Writes whose end is known.", "outcome")
         self.outcomes_unknown = self._counter("outcomes_unknown", "Writes sent and not answered.")
+        self.logins_failed = self._counter("logins_failed", "Logins to upstream that failed.")
         self.unexpected_errors = self._counter("unexpected_errors", "Errors that nobody expected.")
         self.open_intents = Gauge(
             "syncpoint_open_intents",

@@ -21,9 +21,9 @@ from proxy.upstream.client import (
     MAX_HEADERS,
     MAX_LINE_BYTES,
     READ_BUFFER_BYTES,
-    UpstreamClient,
 )
 from proxy.upstream.headers import passed_headers, request_headers, rewrite_origins
+from proxy.upstream.login import AnyClient
 from proxy.upstream.streamed import StreamedReply
 from proxy.upstream.wire import exact_head, replace_head
 
@@ -78,7 +78,7 @@ async def drop_added_headers(request: web.BaseRequest, response: web.StreamRespo
 
 async def pass_through(
     request: web.Request,
-    upstream: UpstreamClient,
+    upstream: AnyClient,
     *,
     client_origin: str,
     body_limit: int | None = None,

@@ -28,6 +28,7 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainSerializer,
+    SecretStr,
     ValidationError,
     model_validator,
 )
@@ -36,6 +37,7 @@ from proxy.reconcile.policy import Effect, Mode, OnConflict, Policies, Policy, S
 
 ENVIRONMENT_PREFIX = "SYNCPOINT_"
 MASK = "***"
+_LOGIN_MODES = ("basic", "bearer", "ntlm", "negotiate", "adfs-forms")
 # What Kubernetes and Docker links put into the environment of a service called "syncpoint".
 _SERVICE_LINK = re.compile(r"SYNCPOINT_(SERVICE_(HOST|PORT(_\w+)?)|PORT(_\w+)?|NAME)")
 
@@ -118,6 +120,9 @@ ListenAddress = Annotated[Address, BeforeValidator(_address), PlainSerializer(st
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
 Origin = Annotated[HttpUrl, AfterValidator(_origin)]
 DatabaseUrl = Annotated[str, AfterValidator(_database_url)]
+Secret = Annotated[
+    SecretStr, PlainSerializer(lambda secret: MASK if secret.get_secret_value() else "", return_type=str)
+]
 Names = Annotated[tuple[str, ...], BeforeValidator(_from_json)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Timeout = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -136,10 +141,43 @@ class LogSettings(_Table):
     format: Literal["auto", "json", "console"] = "auto"
 
 
-class AuthSettings(_Table):
+class LoginSettings(_Table):
+    """An identity of the proxy's own, and how it logs in."""
+
+    mode: Literal["basic", "bearer", "ntlm", "negotiate", "adfs-forms"]
+    user: str = ""
+    password: Secret = Field(default=SecretStr(""), repr=False)
+    password_file: str = ""
+    token_url: HttpUrl = ""
+    scope: str = ""
+    home_realm: str = ""
+    login_origins: Annotated[tuple[Origin, ...], BeforeValidator(_from_json)] = ()
+
+    @model_validator(mode="after")
+    def _is_complete(self) -> Self:
+        has_password = bool(self.password.get_secret_value())
+        if has_password and self.password_file:
+            raise ValueError("password and password_file exclude each other")
+        if self.mode in _LOGIN_MODES:
+            if not has_password and not self.password_file:
+                raise ValueError(f"mode {self.mode!r} needs password or password_file")
+            if not self.user and (self.mode != "bearer" or self.token_url):
+                raise ValueError(f"mode {self.mode!r} needs user")
+            if self.mode == "adfs-forms" and not self.login_origins:
+                raise ValueError("mode 'adfs-forms' needs login_origins: where the password may go")
+        return self
+
+    def read_password(self) -> str:
+        """The password, a file's without the newline at its end. Raises OSError."""
+        if self.password_file:
+            return Path(self.password_file).read_text(encoding="utf-8").rstrip("\r\n")
+        return self.password.get_secret_value()
+
+
+class AuthSettings(LoginSettings):
     """Whose identity upstream sees."""
 
-    mode: Literal["service", "caller"] = "service"
+    mode: Literal["service", "caller", "basic", "bearer", "ntlm", "negotiate", "adfs-forms"] = "service"  # type: ignore[assignment]
     visibility_ttl_s: Seconds = 0.0
 
 
@@ -160,6 +198,7 @@ class UpstreamSettings(_Table):
     reply_limit_bytes: Count = 256 * 1024 * 1024
     write_limit_s: Seconds = 300.0
     auth: AuthSettings = AuthSettings()
+    service: LoginSettings | None = None
     stamp: StampSettings = StampSettings()
 
 
@@ -353,7 +392,8 @@ def _problem(
         message = "must be a table"
     else:
         message = message.removeprefix("Value error, ").replace("Input should", "must", 1)
-        if kind != "value_error" and isinstance(value, (str, int, float)):
+        is_secret = location[-1:] == ("password",)
+        if kind != "value_error" and not is_secret and isinstance(value, (str, int, float)):
             message += f", not {value!r}"
     variable = sources.get(location)
     return f"{_dotted(location)}: {message}" + (f" (from {variable})" if variable else "")

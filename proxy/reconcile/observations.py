@@ -105,6 +105,18 @@ class MetadataUnusable:
 
 
 @dataclass(frozen=True, slots=True)
+class LoggedIn:
+    """The proxy's own login to upstream succeeded."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoginFailed:
+    """The proxy's own login to upstream did not; `reason` holds nothing secret."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class TaskFailed:
     """Background work ended with an error nobody expected."""
 
@@ -125,6 +137,8 @@ Observation = (
     | AtomProven
     | MetadataLoaded
     | MetadataUnusable
+    | LoggedIn
+    | LoginFailed
     | TaskFailed
 )
 Observe = Callable[[Observation], None]

@@ -32,6 +32,10 @@ class UpstreamUnreachable(UpstreamFailure):
     """No connection: nothing was sent."""
 
 
+class UpstreamLoginFailed(UpstreamFailure):
+    """The proxy's own login to upstream failed, or ended: nothing was carried out. The text is no secret."""
+
+
 class UpstreamTimeout(UpstreamFailure):
     """No complete answer in time."""
 

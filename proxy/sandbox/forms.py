@@ -37,6 +37,9 @@ class Forms:
         self.logins = 0
         self.failures = 0
 
+    def end_all(self) -> None:
+        self._sessions.clear()
+
     def check(self, request: web.BaseRequest, body: bytes) -> str | web.Response:
         """The user of the request's session, or a page of the chain."""
         path = urlsplit(request.raw_path).path

@@ -36,6 +36,11 @@ class Logins:
         self.failures = 0
         self.handshakes = 0
 
+    def end_all(self) -> None:
+        """Forget who is logged in."""
+        self._connections.clear()
+        self.forms.end_all()
+
     def check(self, request: web.BaseRequest, body: bytes) -> str | web.Response:
         """The user who asks, "" where nobody needs to say; or what is answered instead."""
         match self._switches.auth:
@@ -72,12 +77,12 @@ class Logins:
                 context = self._handshakes.pop(request.task, None)
                 if context is None:
                     self.handshakes += 1
-                    context = spnego.server(protocol=scheme.lower(), options=spnego.NegotiateOptions.use_ntlm)
+                    context = spnego.server(protocol=scheme.lower())
                 answer = context.step(base64.b64decode(value))
                 if context.complete:
                     user = self._connections[request.task] = (context.client_principal or "").lower()
                     return user
-        except (SpnegoError, ValueError):
+        except (SpnegoError, ValueError, KeyError):  # whatever is no message of a login
             self.failures += 1
             return _challenge(scheme)
         self._handshakes[request.task] = context

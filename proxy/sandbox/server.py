@@ -149,10 +149,11 @@ class Sandbox:
                 reply = web.Response(status=413)
             else:
                 user = self.logins.check(request, body)
+                entry.user = "" if isinstance(user, web.Response) else user
                 if isinstance(user, web.Response):
                     reply = user
                 elif is_odata:
-                    reply = await self._odata(request, body, entry, deed, user)
+                    reply = await self._odata(request, body, entry, deed)
                 else:
                     reply = self._beside(request, body, length)
         return await self._send(request, reply, entry, deed)
@@ -168,13 +169,14 @@ class Sandbox:
         return None
 
     async def _odata(
-        self, request: web.BaseRequest, body: bytes, entry: Entry, deed: Fault | None, user: str
+        self, request: web.BaseRequest, body: bytes, entry: Entry, deed: Fault | None
     ) -> web.Response:
-        entry.user = user
         origin = f"{request.scheme}://{request.headers.get('Host', request.host)}"
         incoming = Incoming(request.method, request.raw_path, request.headers, body, origin)
         stands_still = deed is not None and deed.kind == "stamp_not_moved"
-        answer = self._service_for(user, request.method).answer(incoming, stamps_stand_still=stands_still)
+        answer = self._service_for(entry.user, request.method).answer(
+            incoming, stamps_stand_still=stands_still
+        )
         entry.applied = answer.applied
         if answer.delay_s:
             await asyncio.sleep(answer.delay_s)

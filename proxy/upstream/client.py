@@ -50,7 +50,7 @@ class UpstreamClient:
     """All connections to one upstream: a `proxy.reconcile.ports.Upstream`, and streams for pass-through.
 
     Requests leave byte for byte as given, exactly once, with no header but Host added. `connections`
-    bounds the requests in flight; others wait. An async context manager.
+    bounds the requests in flight; others wait, at most `patience_s`. An async context manager.
     """
 
     def __init__(
@@ -75,9 +75,10 @@ class UpstreamClient:
         self._url = url.origin()
         self._connections = connections
         self._read_timeout_s = read_timeout_s
+        self.patience_s = connect_timeout_s + read_timeout_s
         self._timeout = aiohttp.ClientTimeout(
             total=None,
-            connect=connect_timeout_s + read_timeout_s,
+            connect=self.patience_s,
             sock_connect=connect_timeout_s,
             sock_read=read_timeout_s,
         )

@@ -43,6 +43,7 @@ class Pins:
     def __init__(self, new_session: Callable[[], aiohttp.ClientSession]) -> None:
         self._new_session = new_session
         self._pins: dict[asyncio.Task[Any], Pin] = {}
+        self._lone: set[Pin] = set()
         self._closing: set[asyncio.Task[None]] = set()
 
     def __len__(self) -> int:
@@ -60,6 +61,16 @@ class Pins:
         connection.add_done_callback(self._end)
         return pin
 
+    def lone(self) -> Pin:
+        """A connection of the proxy's own, until it is dropped."""
+        pin = Pin(self._new_session())
+        self._lone.add(pin)
+        return pin
+
+    async def drop(self, pin: Pin) -> None:
+        self._lone.discard(pin)
+        await pin.session.close()
+
     def _end(self, connection: asyncio.Task[Any]) -> None:
         closing = asyncio.create_task(self._pins.pop(connection).session.close())
         self._closing.add(closing)
@@ -69,4 +80,4 @@ class Pins:
         for connection in tuple(self._pins):
             connection.remove_done_callback(self._end)
             self._end(connection)
-        await asyncio.gather(*self._closing)
+        await asyncio.gather(*self._closing, *map(self.drop, tuple(self._lone)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Self
 
@@ -10,6 +11,7 @@ import aiohttp
 
 from proxy.reconcile.ports import UpstreamBroken, UpstreamCut, UpstreamTimeout
 from proxy.upstream.calls import UpstreamCall, record
+from proxy.upstream.headers import RawHeaders
 from proxy.upstream.wire import ConnectionLost
 
 LOST = (ConnectionLost, aiohttp.ClientError, OSError, RuntimeError)
@@ -19,14 +21,16 @@ class StreamedReply:
     """Upstream's answer while its body still comes: an async context manager.
 
     `raw_headers` are all of them, as they came. Leaving the context before the end gives up the connection.
+    `when_done` is told whether the body came whole once the context is left.
     """
 
-    __slots__ = ("_call", "_content", "_response", "raw_headers", "reason", "status")
+    __slots__ = ("_call", "_content", "_response", "raw_headers", "reason", "status", "when_done")
 
     def __init__(self, response: aiohttp.ClientResponse, call: Call) -> None:
         self.status = call.status = response.status
         self.reason = response.reason or ""
-        self.raw_headers = response.raw_headers
+        self.raw_headers: RawHeaders = response.raw_headers
+        self.when_done: Callable[[bool], None] | None = None
         self._call = call
         self._response = response
         self._content = response.content
@@ -47,6 +51,13 @@ class StreamedReply:
         if error is not None:
             self._call.failed(error)
         self._call.record()
+        if self.when_done is not None:
+            self.when_done(self.is_whole)
+
+    def drop(self, names: Iterable[str]) -> None:
+        """Take these fields off the answer."""
+        dropped = {name.lower().encode() for name in names}
+        self.raw_headers = tuple(field for field in self.raw_headers if field[0].lower() not in dropped)
 
     @property
     def is_waiting(self) -> bool:

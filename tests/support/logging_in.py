@@ -32,9 +32,7 @@ class Connection:
         self, user: str, password: str, path: str, scheme: str = "NTLM", **request: Any
     ) -> Answer:
         """The handshake on `path`; gives the answer to its last message."""
-        context = spnego.client(
-            user, password, protocol=scheme.lower(), options=spnego.NegotiateOptions.use_ntlm
-        )
+        context = spnego.client(user, password, protocol=scheme.lower())
         token = context.step()
         while True:
             assert token is not None

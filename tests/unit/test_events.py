@@ -83,6 +83,8 @@ OBSERVATIONS = [
         [("intents_settled_total", {"outcome": "applied"}, 1)],
     ),
     (seen.OutcomeUnknown(5, "AccountSet"), {"intent": 5}, [("outcomes_unknown_total", {}, 1)]),
+    (seen.LoggedIn(), {}, []),
+    (seen.LoginFailed("refused"), {"reason": "refused"}, [("logins_failed_total", {}, 1)]),
     (seen.AtomProven("AccountSet", "entry", "Name"), {"form": "entry", "title": "Name"}, []),
     (seen.MetadataLoaded("upstream", 374), {"source": "upstream", "entity_sets": 374}, []),
     (seen.MetadataUnusable("not XML"), {"error": "not XML"}, []),

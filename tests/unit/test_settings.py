@@ -146,7 +146,8 @@ def test_all_problems_are_told_together(tmp_path: Path) -> None:
         "listen: must be HOST:PORT, as in 127.0.0.1:8010 or [::1]:8010",
         "log.level: must be 'debug', 'info', 'warning' or 'error', not 'loud' (from SYNCPOINT_LOG__LEVEL)",
         "upstream.connections: must be greater than or equal to 1, not 0",
-        "upstream.auth.mode: must be 'service' or 'caller', not 'callers'",
+        "upstream.auth.mode: must be 'service', 'caller', 'basic', 'bearer', 'ntlm', 'negotiate'"
+        " or 'adfs-forms', not 'callers'",
         "sync.audit_share: must be less than or equal to 1, not 1.5",
         "data_dirr: unknown key; did you mean data_dir? (from SYNCPOINT_DATA_DIRR)",
     )
@@ -363,3 +364,52 @@ def test_secured_properties_are_stated_by_set_or_for_all() -> None:
     policies = load('[upstream.auth]\nmode = "caller"\n[defaults]\nsecured = []\n[sets.B]').policies()
     assert [policies.may_store(name) for name in "ABC"] == [True, True, True]
     assert load("[sets.B]").policies().may_store("B")
+
+
+# Logins.
+
+
+LOGIN = "[upstream.auth]\nmode = 'basic'\nuser = 'u'\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (LOGIN, "mode 'basic' needs password or password_file"),
+        (LOGIN + "password = 'x'\npassword_file = 'y'", "password and password_file exclude each other"),
+        ("[upstream.auth]\nmode = 'ntlm'\npassword = 'x'", "mode 'ntlm' needs user"),
+        (
+            "[upstream.auth]\nmode = 'bearer'\npassword = 'x'\ntoken_url = 'https://a/t'",
+            "mode 'bearer' needs user",
+        ),
+        (
+            LOGIN.replace("basic", "adfs-forms") + "password = 'x'",
+            "mode 'adfs-forms' needs login_origins: where the password may go",
+        ),
+    ],
+)
+def test_a_login_that_lacks_something(tmp_path: Path, text: str, problem: str) -> None:
+    assert problems(tmp_path, text) == (f"upstream.auth: {problem}",)
+
+
+def test_a_password_is_never_shown(tmp_path: Path) -> None:
+    environment = {"SYNCPOINT_UPSTREAM__AUTH__PASSWORD": "topsecret"}
+    path = tmp_path / "login.toml"
+    path.write_text(LOGIN)
+    settings = Settings.load(path, environment=environment)
+    assert settings.upstream.auth.read_password() == "topsecret"
+    assert tomllib.loads(settings.to_toml())["upstream"]["auth"]["password"] == "***"
+    assert "topsecret" not in settings.to_toml() + repr(settings) + str(settings.model_dump())
+    assert problems(tmp_path, LOGIN + "password = 4711") == (
+        "upstream.auth.password: must be a valid string",
+    )
+    told = problems(tmp_path, LOGIN.replace("basic", "basik"), environment)
+    assert "topsecret" not in str(told)
+
+
+def test_a_password_file_is_read_each_time_without_its_newline(tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    settings = load(LOGIN + f"password_file = '{file}'")
+    for text, password in (("a b\n", "a b"), ("c\r\n", "c"), (" d", " d")):
+        file.write_text(text)
+        assert settings.upstream.auth.read_password() == password
