@@ -12,6 +12,7 @@ from aiohttp import web
 
 from proxy.odata import atom, verbose_json
 from proxy.odata.media import response_format
+from proxy.passthrough import BadHost
 from proxy.reconcile.errors import NotInMirror, OutcomeUnknown, SyncConflict, WritesRefused
 from proxy.reconcile.ports import (
     UpstreamBroken,
@@ -20,6 +21,7 @@ from proxy.reconcile.ports import (
     UpstreamTimeout,
     UpstreamUnreachable,
 )
+from proxy.uploads import UnknownCoding
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,10 @@ TABLE: Mapping[type[Exception], Row] = {
         "Syncpoint.BodyTooLarge",
         "http_request_error",
         "The request's body is larger than this proxy takes.",
+    ),
+    BadHost: Row(400, "Syncpoint.BadHost", "http_request_error", "The request names no host, or several."),
+    UnknownCoding: Row(
+        501, "Syncpoint.TransferCoding", "http_request_error", "Only chunked is known as a transfer coding."
     ),
     web.HTTPBadRequest: Row(
         400, "Syncpoint.BodyCut", "http_request_error", "The request's body did not come whole."

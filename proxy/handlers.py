@@ -16,7 +16,7 @@ from proxy.odata.headers import parse_cache_control
 from proxy.odata.media import is_atom, is_json, response_format
 from proxy.odata.operation import Forwarded, Opaque, ReadCollection, ReadEntity, parse_operation
 from proxy.odata.uri import split_target
-from proxy.passthrough import pass_through, upstream_target
+from proxy.passthrough import pass_through, proxy_origin, upstream_target
 from proxy.reconcile.exchange import Answer, Ask, CacheStatus, Relayed
 from proxy.reconcile.metadata import Metadata
 from proxy.reconcile.ports import Caller, Directives, Request
@@ -65,13 +65,13 @@ class Handler:
         self._next_load = 0.0
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
+        origin = proxy_origin(request, self._public_origin)
         model = self._metadata.model or _NOTHING_KNOWN
         headers = request_headers(request.raw_headers)
         target = upstream_target(request)
         connection = self._upstream.pin(request.task, headers)
         operation = parse_operation(request.method, target, headers, self._root_path, model)
         request[OPERATION] = type(operation).__name__
-        origin = self._public_origin or f"{request.scheme}://{request.host}"
         if isinstance(operation, Opaque) or _is_streamed(operation, request.method, target):
             return await pass_through(
                 request,

@@ -6,6 +6,7 @@ the origin in fields that name one.
 
 from __future__ import annotations
 
+import asyncio
 import re
 import socket
 import struct
@@ -16,7 +17,7 @@ from aiohttp.http import SERVER_SOFTWARE
 from multidict import CIMultiDict
 
 from proxy.reconcile.ports import UpstreamFailure
-from proxy.uploads import Upload
+from proxy.uploads import CLIENT_PATIENCE_S, Upload
 from proxy.upstream.client import (
     MAX_HEADERS,
     MAX_LINE_BYTES,
@@ -27,6 +28,10 @@ from proxy.upstream.login import AnyClient
 from proxy.upstream.streamed import StreamedReply
 from proxy.upstream.wire import exact_head, replace_head
 
+# As IIS: how long a client's connection may lie idle, or take for the head of a request.
+CLIENT_IDLE_S = 120.0
+# What can stand in a Host field (RFC 3986, 3.2.2, without user and spare delimiters): it goes into answers.
+_HOST = re.compile(r"(?:[\w.~%-]+|\[[0-9A-Fa-f:.]+\])(?::\d{0,5})?", re.ASCII)
 _ADDED_BY_AIOHTTP = ("Server", "Date", "Content-Type")
 _SAID: web.ResponseKey[CIMultiDict[str]] = web.ResponseKey("said", CIMultiDict)
 _AFTER_AUTHORITY = re.compile(r"\A[^:/?#]+://[^/?#]*")
@@ -35,9 +40,10 @@ _AFTER_AUTHORITY = re.compile(r"\A[^:/?#]+://[^/?#]*")
 def server_options() -> dict[str, Any]:
     """How the server reads requests: keyword arguments of `aiohttp.web.AppRunner`.
 
-    Long request lines and fields (filters, Kerberos tokens); request bodies as they came, compressed
-    ones too; buffers that keep a gigabyte at memory speed; no access log, because the app writes one
-    line of its own. Handlers go on when their client leaves: a write that was sent on has to be settled.
+    Long request lines and fields (filters, Kerberos tokens), but no patience without end; request bodies as
+    they came, compressed ones too; buffers that keep a gigabyte at memory speed; no access log, because the
+    app writes one line of its own. Handlers go on when their client leaves: a write that was sent on has to
+    be settled.
     """
     return {
         "max_line_size": MAX_LINE_BYTES,
@@ -46,6 +52,7 @@ def server_options() -> dict[str, Any]:
         "auto_decompress": False,
         "read_bufsize": READ_BUFFER_BYTES,
         "handler_cancellation": False,
+        "keepalive_timeout": CLIENT_IDLE_S,
         "access_log": None,
     }
 
@@ -129,6 +136,23 @@ def upstream_target(request: web.Request) -> str:
     return after_authority if after_authority.startswith("/") else "/" + after_authority
 
 
+class BadHost(web.HTTPBadRequest):
+    """The request's Host is none."""
+
+
+def proxy_origin(request: web.Request, public_origin: str) -> str:
+    """Scheme, host and port by which the client knows the proxy. Raises BadHost where it says nonsense.
+
+    Exactly one Host may be (RFC 9112, 3.2); HTTP/1.0 knows none.
+    """
+    hosts = request.headers.getall("Host", [])
+    if len(hosts) > 1 or (not hosts and request.version >= HttpVersion11):
+        raise BadHost
+    if hosts and not _HOST.fullmatch(hosts[0]):
+        raise BadHost
+    return public_origin or f"{request.scheme}://{request.host}"
+
+
 class _PassedResponse(web.StreamResponse):
     """Its head waits for the first bytes of the body, so that a small answer is one packet."""
 
@@ -161,10 +185,15 @@ async def _relay(reply: StreamedReply, response: web.StreamResponse, request: we
             if reply.is_whole:
                 last = piece
             else:
-                await response.write(piece)
+                async with asyncio.timeout(CLIENT_PATIENCE_S):
+                    await response.write(piece)
         await response.write_eof(last)
     except ConnectionError:
         response.force_close()
+    except TimeoutError:  # who does not read must not keep a connection to upstream
+        response.force_close()
+        if request.transport is not None:
+            request.transport.abort()
 
 
 def _status_line(request: web.BaseRequest, response: web.StreamResponse) -> str:

@@ -31,7 +31,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "proxy.settings": {"proxy.reconcile.policy"},
     "proxy.metrics": set(),
     "proxy.events": {"proxy.metrics", "proxy.reconcile.observations", "proxy.upstream.calls"},
-    "proxy.errors": {"proxy.odata", "proxy.reconcile"},
+    "proxy.errors": {"proxy.odata", "proxy.passthrough", "proxy.reconcile", "proxy.uploads"},
     "proxy.responses": {"proxy.odata", "proxy.passthrough", "proxy.reconcile", "proxy.upstream.headers"},
     "proxy.passthrough": {"proxy.reconcile.ports", "proxy.uploads", "proxy.upstream"},
     "proxy.uploads": set(),
