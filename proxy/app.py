@@ -34,9 +34,10 @@ from proxy.reconcile.sweeper import Sweeper
 from proxy.reconcile.writer import Writer
 from proxy.responses import Responses
 from proxy.services import services_app
-from proxy.settings import Address, Settings
+from proxy.settings import Address, Settings, SettingsError
 from proxy.store import PostgresStore
 from proxy.store.embedded import EmbeddedPostgres
+from proxy.tls import Tls
 from proxy.upstream.client import UpstreamClient
 from proxy.upstream.login import LOGIN_MODES, AnyClient, Gate, logged_in
 from proxy.upstream.login.web import Web
@@ -44,10 +45,14 @@ from proxy.upstream.login.web import Web
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """A running proxy: where it listens, and the parts that tests look at."""
+    """A running proxy: where it listens, and the parts that tests look at.
+
+    `reload` reads certificates again, for connections to come, and lets refused passwords be tried again.
+    """
 
     url: str
     services_url: str
+    reload: Callable[[], None]
     store: PostgresStore
     upstream: UpstreamClient
     logins: Sequence[Gate]
@@ -70,14 +75,15 @@ async def running(
 ) -> AsyncIterator[Proxy]:
     """Start the proxy; at the end, finish what is under way, then close everything.
 
-    Raises StoreUnavailable where Postgres cannot be had, OSError where an address cannot be listened on.
-    An upstream that is down keeps nothing from starting.
+    Raises SettingsError for certificates that cannot be used, StoreUnavailable where Postgres cannot be had,
+    OSError where an address cannot be listened on. An upstream that is down keeps nothing from starting.
     """
     parts = urlsplit(settings.upstream.service_root)
     upstream_origin, root_path = f"{parts.scheme}://{parts.netloc}", parts.path
     rules = settings.sync_rules()
     metrics = Metrics()
     events = Events(metrics)
+    tls = Tls(settings)
     async with AsyncExitStack() as stack:
         database_url = settings.database_url
         if not database_url:
@@ -100,9 +106,10 @@ async def running(
                 read_timeout_s=settings.upstream.read_timeout_s,
                 reply_limit_bytes=settings.upstream.reply_limit_bytes,
                 now=now,
+                tls=tls.upstream,
             )
         )
-        upstream, own, gates = await _identities(stack, settings, client, events)
+        upstream, own, gates = await _identities(stack, settings, client, events, tls)
         background = Background(events.observe)
         sets = Sets(store, settings.policies(), events.observe)
         mirror = Mirror(store, upstream, sets, rules, root_path, events.observe)
@@ -138,23 +145,34 @@ async def running(
         stack.push_async_callback(background.drain)
         stack.push_async_callback(cancelled, tasks)
         services = services_app(store, metadata, metrics)
-        services_url = await _listen(stack, services, settings.services_listen, settings)
+        services_url = await _listen(stack, services, settings.services_listen, settings, tls)
         main = web.Application(middlewares=[canonical_line(events), _all_to(handler)])
         main.on_response_prepare.append(drop_added_headers)
-        url = await _listen(stack, main, settings.listen, settings)
+        url = await _listen(stack, main, settings.listen, settings, tls)
         events.proxy_started(
             version=proxy.__version__,
             url=url + root_path,
             services_url=services_url,
             service_root=settings.upstream.service_root,
         )
-        yield Proxy(url, services_url, store, client, gates, metadata, background, sweeper, metrics)
+
+        def reload() -> None:
+            problems: Sequence[str] = ()
+            try:
+                tls.reload()
+            except SettingsError as error:
+                problems = error.problems
+            for gate in gates:
+                gate.forget()
+            events.proxy_reloaded(problems=problems)
+
+        yield Proxy(url, services_url, reload, store, client, gates, metadata, background, sweeper, metrics)
         events.proxy_stopping(requests_in_flight=len(writer.in_flight))
     events.proxy_stopped()
 
 
 async def _identities(
-    stack: AsyncExitStack, settings: Settings, client: UpstreamClient, events: Events
+    stack: AsyncExitStack, settings: Settings, client: UpstreamClient, events: Events, tls: Tls
 ) -> tuple[AnyClient, AnyClient | None, list[Gate]]:
     """Upstream as clients' requests see it, as the proxy itself does (None: not at all), and the logins."""
     auth, service = settings.upstream.auth, settings.upstream.service
@@ -164,7 +182,7 @@ async def _identities(
     origins = (client.origin, *login.login_origins, *filter(None, [login.token_url]))
     identity, gate = logged_in(
         client,
-        await stack.enter_async_context(Web(origins)),
+        await stack.enter_async_context(Web(origins, tls.upstream)),
         login.mode,
         root_path=urlsplit(settings.upstream.service_root).path,
         user=login.user,
@@ -179,12 +197,16 @@ async def _identities(
 
 
 async def serve(settings: Settings, *, ready: Callable[[str, str], None] | None = None) -> None:
-    """Run until SIGTERM or SIGINT. `ready` is called with both URLs once they answer."""
+    """Run until SIGTERM or SIGINT; SIGHUP reloads (`Proxy.reload`).
+
+    `ready` is called with both URLs once they answer.
+    """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with running(settings) as started:
+        loop.add_signal_handler(signal.SIGHUP, started.reload)
         if ready is not None:
             ready(started.url, started.services_url)
         await stop.wait()
@@ -200,11 +222,13 @@ def _all_to(door: Handler) -> Middleware:
     return answer
 
 
-async def _listen(stack: AsyncExitStack, app: web.Application, address: Address, settings: Settings) -> str:
+async def _listen(
+    stack: AsyncExitStack, app: web.Application, address: Address, settings: Settings, tls: Tls
+) -> str:
     runner = web.AppRunner(app, shutdown_timeout=settings.limits.shutdown_s, **server_options())
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
-    site = web.TCPSite(runner, address.host, address.port, reuse_address=True)
+    site = web.TCPSite(runner, address.host, address.port, reuse_address=True, ssl_context=tls.listeners)
     await site.start()
     _, port, *_ = runner.addresses[0]
-    return f"http://{Address(address.host, port)}"
+    return f"{'http' if tls.listeners is None else 'https'}://{Address(address.host, port)}"

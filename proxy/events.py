@@ -107,6 +107,11 @@ class Events:
             "proxy_started", version=version, url=url, services_url=services_url, service_root=service_root
         )
 
+    def proxy_reloaded(self, *, problems: Sequence[str]) -> None:
+        """Told to, the proxy has read its certificates again; with problems it goes on with those it had."""
+        log = self._log.error if problems else self._log.info
+        log("proxy_reloaded", problems=list(problems))
+
     def proxy_stopping(self, *, requests_in_flight: int) -> None:
         """No new connection is accepted; what is under way is brought to its end."""
         self._log.info("proxy_stopping", requests_in_flight=requests_in_flight)

@@ -188,6 +188,30 @@ class StampSettings(_Table):
     version: PropertyName = "VersionNumber"
 
 
+class TlsSettings(_Table):
+    """A certificate with its chain and its key, PEM files; the key may stand in the certificate's."""
+
+    certificate: str = ""
+    key: str = ""
+    min_version: Literal["1.2", "1.3"] = "1.2"
+
+    @model_validator(mode="after")
+    def _key_has_its_certificate(self) -> Self:
+        if self.key and not self.certificate:
+            raise ValueError("key needs certificate")
+        return self
+
+
+class ListenerTlsSettings(TlsSettings):
+    """Of both listeners: plain HTTP without a certificate."""
+
+
+class UpstreamTlsSettings(TlsSettings):
+    """Towards upstream; the certificate is the one the proxy shows."""
+
+    ca_file: str = ""
+
+
 class UpstreamSettings(_Table):
     """The service that is mirrored, and how patient we are with it."""
 
@@ -197,6 +221,7 @@ class UpstreamSettings(_Table):
     read_timeout_s: Timeout = 120.0
     reply_limit_bytes: Count = 256 * 1024 * 1024
     write_limit_s: Seconds = 300.0
+    tls: UpstreamTlsSettings = UpstreamTlsSettings()
     auth: AuthSettings = AuthSettings()
     service: LoginSettings | None = None
     stamp: StampSettings = StampSettings()
@@ -262,6 +287,7 @@ class Settings(_Table):
     database_url: DatabaseUrl = Field(default="", repr=False)
     data_dir: Path = Path(".syncpoint")
     public_origin: Origin = ""
+    tls: ListenerTlsSettings = ListenerTlsSettings()
     log: LogSettings = LogSettings()
     upstream: UpstreamSettings = UpstreamSettings()
     sync: SyncSettings = SyncSettings()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncIterator
 from email.utils import format_datetime
 
@@ -99,7 +100,9 @@ class Sandbox:
             self.organisation.keys(set_name)
 
     @contextlib.asynccontextmanager
-    async def serve(self, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[str]:
+    async def serve(
+        self, host: str = "127.0.0.1", port: int = 0, tls: ssl.SSLContext | None = None
+    ) -> AsyncIterator[str]:
         """Serve until the block is left; gives the service root's URL. Port 0 takes a free one."""
         # A bare server: no router stands between the raw target and the handler.
         server = web.Server(
@@ -112,13 +115,14 @@ class Sandbox:
         runner = web.ServerRunner(server, shutdown_timeout=0.5)
         await runner.setup()
         try:
-            site = web.TCPSite(runner, host, port)
+            site = web.TCPSite(runner, host, port, ssl_context=tls)
             await site.start()
             bound_host, bound_port = runner.addresses[0][:2]
             if self.switches.auth == "adfs-forms":
                 await web.TCPSite(runner, host, 0).start()
                 self.logins.forms.sts_origin = "http://{}:{}".format(*runner.addresses[1][:2])
-            yield f"http://{bound_host}:{bound_port}{self.root_path}"
+            scheme = "http" if tls is None else "https"
+            yield f"{scheme}://{bound_host}:{bound_port}{self.root_path}"
         finally:
             await runner.cleanup()
 

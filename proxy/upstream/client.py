@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -62,12 +63,13 @@ class UpstreamClient:
         read_timeout_s: float,
         reply_limit_bytes: int,
         now: Callable[[], datetime],
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         """`origin`: scheme, host and port. `connect_timeout_s`: for a connection to be made.
 
         `read_timeout_s`: for upstream to say, or to take, anything more, and for a connection to become
-        free. `reply_limit_bytes`: of a whole body, on the wire and decoded. `now`: aware UTC. Raises
-        ValueError for what is no http or https origin.
+        free. `reply_limit_bytes`: of a whole body, on the wire and decoded. `now`: aware UTC. `tls`: for
+        an https origin, the system's own where None. Raises ValueError for what is no http or https origin.
         """
         url = URL(origin)
         if url.scheme not in ("http", "https") or str(url).rstrip("/") != str(url.origin()):
@@ -84,6 +86,7 @@ class UpstreamClient:
         )
         self._limit = reply_limit_bytes
         self._now = now
+        self._tls = tls
         self._flights = Flights(self._exchange)
         self._clock = UpstreamClock()
         self._session: aiohttp.ClientSession | None = None
@@ -103,7 +106,11 @@ class UpstreamClient:
 
     def _new_session(self, connections: int, keepalive_s: float) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=connections, keepalive_timeout=keepalive_s),
+            connector=aiohttp.TCPConnector(
+                limit=connections,
+                keepalive_timeout=keepalive_s,
+                ssl=True if self._tls is None else self._tls,
+            ),
             timeout=self._timeout,
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,

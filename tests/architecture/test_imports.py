@@ -29,6 +29,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "proxy.upstream": {"proxy.odata", *PORTS},
     "proxy.sandbox": {"proxy.odata"},
     "proxy.settings": {"proxy.reconcile.policy"},
+    "proxy.tls": {"proxy.settings"},
     "proxy.metrics": set(),
     "proxy.events": {"proxy.metrics", "proxy.reconcile.observations", "proxy.upstream.calls"},
     "proxy.errors": {"proxy.odata", "proxy.passthrough", "proxy.reconcile", "proxy.uploads"},

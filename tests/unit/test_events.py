@@ -252,9 +252,13 @@ def test_the_proxys_life_is_told(stream: io.StringIO) -> None:
     events.proxy_started(
         version="1", url="http://a", services_url="http://b", service_root="http://c/Data.svc"
     )
+    events.proxy_reloaded(problems=[])
+    events.proxy_reloaded(problems=["tls.certificate: no such file"])
     events.proxy_stopping(requests_in_flight=2)
     events.proxy_stopped()
-    started, stopping, stopped = lines(stream)
+    started, reloaded, not_reloaded, stopping, stopped = lines(stream)
+    assert [line["level"] for line in (reloaded, not_reloaded)] == ["info", "error"]
+    assert not_reloaded["problems"] == ["tls.certificate: no such file"]
     assert (started["event"], started["services_url"]) == ("proxy_started", "http://b")
     assert (stopping["event"], stopping["requests_in_flight"]) == ("proxy_stopping", 2)
     assert stopped["event"] == "proxy_stopped"
