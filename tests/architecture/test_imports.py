@@ -15,6 +15,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "proxy.cli": {
         "proxy",
         "proxy.app",
+        "proxy.check",
         "proxy.demo",
         "proxy.events",
         "proxy.odata.errors",
@@ -22,6 +23,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "proxy.sandbox",
         "proxy.settings",
     },
+    "proxy.check": {"proxy.settings", "proxy.tls"},
     "proxy.demo": {"proxy.app", "proxy.events", "proxy.reconcile.ports", "proxy.settings"},
     "proxy.odata": set(),
     "proxy.reconcile": {"proxy.odata"},
