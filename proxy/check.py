@@ -48,13 +48,13 @@ def _of_caller_mode(settings: Settings) -> Iterator[str]:
     auth, root = settings.upstream.auth, urlsplit(settings.upstream.service_root)
     if urlsplit(settings.public_origin).hostname != root.hostname:
         yield (
-            "upstream.auth.mode: Kerberos tickets and ADFS forms are bound to upstream's host name; for clients"
-            f" that log in with them take over the name {root.hostname}, and say so in public_origin"
+            "upstream.auth.mode: Kerberos tickets and ADFS forms are bound to upstream's host name; for"
+            f" clients that log in with them take over the name {root.hostname}, and say so in public_origin"
         )
     if settings.tls.certificate or root.scheme == "https":
         yield (
-            "upstream.auth.mode: logins bound to the TLS channel (Extended Protection) cannot pass a proxy that"
-            " ends TLS; upstream must not require it"
+            "upstream.auth.mode: logins bound to the TLS channel (Extended Protection) cannot pass a proxy"
+            " that ends TLS; upstream must not require it"
         )
     if settings.upstream.service is None:
         yield (

@@ -66,7 +66,7 @@ TABLE: Mapping[type[Exception], Row] = {
         "http_request_error",
         "The request's body is larger than this proxy takes.",
     ),
-    BadHost: Row(400, "Syncpoint.BadHost", "http_request_error", "The request names no host, or several."),
+    BadHost: Row(400, "Syncpoint.BadHost", "http_request_error", "The request's Host is none."),
     UnknownCoding: Row(
         501, "Syncpoint.TransferCoding", "http_request_error", "Only chunked is known as a transfer coding."
     ),

@@ -143,14 +143,16 @@ class BadHost(web.HTTPBadRequest):
 def proxy_origin(request: web.Request, public_origin: str) -> str:
     """Scheme, host and port by which the client knows the proxy. Raises BadHost where it says nonsense.
 
-    Exactly one Host may be (RFC 9112, 3.2); HTTP/1.0 knows none.
+    The parser lets no other number of Host fields through than RFC 9112 (3.2) wants. HTTP/1.0 may have none:
+    then it is the address that was reached.
     """
-    hosts = request.headers.getall("Host", [])
-    if len(hosts) > 1 or (not hosts and request.version >= HttpVersion11):
+    named = request.headers.get("Host")
+    if named is not None and not _HOST.fullmatch(named):
         raise BadHost
-    if hosts and not _HOST.fullmatch(hosts[0]):
-        raise BadHost
-    return public_origin or f"{request.scheme}://{request.host}"
+    if public_origin or named:
+        return public_origin or f"{request.scheme}://{named}"
+    host, port, *_ = request.transport.get_extra_info("sockname") if request.transport else ("localhost", 0)
+    return f"{request.scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 class _PassedResponse(web.StreamResponse):

@@ -229,6 +229,15 @@ async def test_a_host_that_is_one_stands_in_the_answers_links(database_url: str,
         assert f'"uri":"http://{host}/'.encode() in answer.replace(b"\\/", b"/")
 
 
+async def test_a_client_of_old_that_names_no_host_gets_the_address(database_url: str) -> None:
+    async with world(database_url, rows=1) as place:
+        path = f"{urlsplit(place.direct_root).path}/AccountSet"
+        answer = await raw(place, f"GET {path} HTTP/1.0\r\nAccept: application/json\r\n\r\n")
+        assert f'"uri":"{place.proxy.url}/'.encode() in answer.replace(b"\\/", b"/")
+        refused = await raw(place, f"GET {path} HTTP/1.1\r\nAccept: application/json\r\n\r\n")
+        assert b" 400 " in refused.split(b"\r\n")[0]
+
+
 async def raw(place: World, request: str) -> bytes:
     url = urlsplit(place.proxy.url)
     reader, writer = await asyncio.open_connection(url.hostname, url.port)

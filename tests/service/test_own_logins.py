@@ -244,3 +244,19 @@ async def test_secrets_are_in_no_log_no_error_and_no_table(
     for secret in (password, basic, *cookies):
         assert secret not in shown
         assert await tables_with(database_url, secret) == []
+
+
+async def test_what_callers_show_is_in_no_log_and_no_table(database_url: str, log: io.StringIO) -> None:
+    basic = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+    shown = {"Authorization": f"Basic {basic}", "Cookie": "session=Zaffre-Cookie-31"}
+    caller = {"upstream__auth__mode": "caller", "defaults__secured": []}
+    async with world(database_url, switches=switches("basic"), rows=1, **caller) as place:
+        for path in ("/", path_of(place), path_of(place), "/AccountSet"):
+            await place.ask(path, **shown)
+        assert (await place.merge(path_of(place), '{"Name":"New"}', **shown)).status == 204
+        place.sandbox.faults.add(Fault("reset_before", method="MERGE"))
+        assert (await place.merge(path_of(place), '{"Name":"Lost"}', **shown)).status == 504
+    assert "request_served" in log.getvalue()
+    for secret in (basic, PASSWORD, "Zaffre-Cookie-31"):
+        assert secret not in log.getvalue()
+        assert await tables_with(database_url, secret) == []
