@@ -137,7 +137,7 @@ class Writer:
 
         A failed look never stops a write. Raises StoreUnavailable.
         """
-        if key is None or ask.is_login:
+        if key is None:
             return Before()
         held = (await self._store.get(entity_set, [key])).get(key)
         try:

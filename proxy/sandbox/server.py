@@ -238,7 +238,7 @@ class Sandbox:
         headers["X-Powered-By"] = "ASP.NET"
         headers["Date"] = format_datetime(self.clock.now(), usegmt=True)
         if self.switches.set_cookie is not None:
-            headers["Set-Cookie"] = self.switches.set_cookie
+            headers.add("Set-Cookie", self.switches.set_cookie)
 
 
 async def _body(request: web.BaseRequest, limit: int) -> tuple[bytes, int]:

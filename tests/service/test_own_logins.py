@@ -60,7 +60,8 @@ def log() -> Iterator[io.StringIO]:
 
 @pytest.mark.parametrize("mode", MODES)
 async def test_one_login_serves_all_callers(database_url: str, mode: str) -> None:
-    async with logged_in(database_url, mode) as place:
+    upstream = switches(mode, set_cookie="Other=1; path=/")
+    async with logged_in(database_url, mode, upstream=upstream) as place:
         path = path_of(place)
         answers = await asyncio.gather(
             *(place.ask(path, Authorization=f"Basic {n}", Cookie="own=1") for n in range(20))
