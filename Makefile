@@ -19,10 +19,12 @@ help: ## Show this list
 
 install: $(INSTALLED) ## Make the virtual environment with everything in it
 
-$(INSTALLED): setup.cfg pyproject.toml constraints.txt
+$(INSTALLED): setup.cfg pyproject.toml constraints.txt tests/clients/package-lock.json
 	@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer with venv found; name one: make PYTHON=/path/to/python3" >&2; exit 1; }
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || "$(PYTHON)" -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test,dev]'
+	@command -v node >/dev/null && npm ci --prefix tests/clients --silent || \
+		echo "node or npm is missing, or npm failed: the tests with a client in JavaScript will be skipped"
 	@touch $@
 
 run: $(INSTALLED) ## Run a sandbox Dynamics with data, Postgres and the proxy until interrupted
@@ -55,5 +57,5 @@ format: $(INSTALLED) ## Put everything into the house's form
 	$(BIN)/ruff format .
 
 clean: ## Remove what was made, the data of the embedded Postgres excepted
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf $(VENV) tests/clients/node_modules build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -221,6 +221,7 @@ class UpstreamSettings(_Table):
     read_timeout_s: Timeout = 120.0
     reply_limit_bytes: Count = 256 * 1024 * 1024
     write_limit_s: Seconds = 300.0
+    deleted_code: Annotated[str, Field(min_length=1)] = "-2147220969"
     tls: UpstreamTlsSettings = UpstreamTlsSettings()
     auth: AuthSettings = AuthSettings()
     service: LoginSettings | None = None
@@ -345,6 +346,7 @@ class Settings(_Table):
         return SyncRules(
             **dict(self.sync),
             write_limit_s=self.upstream.write_limit_s,
+            deleted_code=self.upstream.deleted_code,
             modified_property=self.upstream.stamp.modified,
             version_property=self.upstream.stamp.version,
             per_caller=self.upstream.auth.mode == "caller",

@@ -23,7 +23,7 @@ HOP_BY_HOP = frozenset(
 # Set anew by whoever sends the message on; a forwarded Expect would wait for an answer nobody gives.
 _SET_ANEW = frozenset({"host", "expect", "content-length"})
 _NOT_FORWARDED = HOP_BY_HOP | _SET_ANEW
-_TUNNELLED = frozenset({"MERGE", "PUT", "DELETE"})
+_TUNNELLED = frozenset({"MERGE", "PATCH", "PUT", "DELETE"})
 _OF_A_CONNECTION = re.compile(r"(?i)(?<![^\s,])(?:ntlm|negotiate|kerberos|nego2)(?![^\s,])")
 # A directive up to its comma, or else whatever stands there. Possessive throughout, so that it is linear.
 _DIRECTIVE = re.compile(
@@ -54,7 +54,8 @@ def logs_in_connection(headers: CIMultiDict[str] | CIMultiDictProxy[str]) -> boo
 def effective_method(method: str, headers: Mapping[str, str]) -> str:
     """The method meant: a POST with `X-HTTP-Method` of MERGE, PUT or DELETE is that (field manual 6.2).
 
-    Whether the server minds the case of the value is unknown; taking a write for a write is the safe reading.
+    So is PATCH, which other servers take for MERGE. Whether the server minds the case of the value is
+    unknown; taking a write for a write is the safe reading.
     """
     if method != "POST":
         return method

@@ -25,7 +25,8 @@ _COLLECTION_OPTIONS = _ENTITY_OPTIONS | {
     "$skiptoken",
     "$inlinecount",
 }
-_WRITES = frozenset({"POST", "PUT", "MERGE", "DELETE"})
+_PARTIAL = frozenset({"MERGE", "PATCH"})  # PATCH is later than the standard, and what clients of others send
+_WRITES = frozenset({"POST", "PUT", "DELETE"}) | _PARTIAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ class CreateEntity:
 
 @dataclass(frozen=True, slots=True)
 class MergeEntity:
-    """MERGE of one entity: the properties sent change, the others stay."""
+    """MERGE or PATCH of one entity: the properties sent change, the others stay."""
 
     entity_set: EntitySet
     key: EntityKey
@@ -224,4 +225,4 @@ def _change_entity(meant: str, resource: ResourcePath) -> Operation | None:
         return UpdateProperty(*entity, resource.property_path)
     if meant == "DELETE":
         return DeleteEntity(*entity)
-    return MergeEntity(*entity) if meant == "MERGE" else UpdateEntity(*entity)
+    return MergeEntity(*entity) if meant in _PARTIAL else UpdateEntity(*entity)

@@ -71,7 +71,7 @@ def entity_body(document: str, around: tuple[str, Sliced] | None, shape: Shape, 
         return None
     text, spans = ("{}", [(0, 2)]) if around is None else (around[0], around[1].spans)
     (start, end), *_ = spans
-    body = text[:start] + entity + text[end:]
+    body = text[:start] + _indented_as(entity, text[start:end]) + text[end:]
     return restore_origins(body if around else f'{{"d":{body}}}', shape.origin)
 
 
@@ -92,7 +92,10 @@ def page_body(
     if shape.format == "atom":
         return _feed(documents, link, shape, now)
     entities = [d if shape.select is None else select_members(d, shape.select) for d in documents]
-    replacements = [*zip(sliced.spans, entities, strict=True)]
+    replacements = [
+        ((start, end), entity and _indented_as(entity, text[start:end]))
+        for (start, end), entity in zip(sliced.spans, entities, strict=True)
+    ]
     if sliced.next_span is not None:
         replacements.append((sliced.next_span, hold_origins(f'"__next":"{link}"', shape.root_path)[9:]))
     pieces: list[str] = []
@@ -110,6 +113,21 @@ def _with_secured(document: str, around: tuple[str, Sliced], number: int, shape:
     start, end = around[1].spans[number]
     shown = hold_origins(around[0][start:end], shape.root_path)
     return fill_members(document, shown, shape.secured)
+
+
+def _indented_as(entity: str, shown: str) -> str:
+    """`entity` with the indentation of `shown`: a server that indents does so by depth, and a page is deeper.
+
+    JSON strings hold no raw line feed, so that every one there is is followed by indentation.
+    """
+    if "\n" not in entity:
+        return entity
+    return entity.replace(f"\n{_base(entity)}", f"\n{_base(shown)}")
+
+
+def _base(entity: str) -> str:
+    """The indentation of an entity's closing brace, which all its lines begin with."""
+    return entity[entity.rfind("\n") + 1 : -1]
 
 
 def _feed(documents: Sequence[str], link: str, shape: Shape, now: datetime) -> str | None:

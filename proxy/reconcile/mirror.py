@@ -13,7 +13,7 @@ from proxy.odata import verbose_json
 from proxy.odata.edm import EntityKey, EntitySet, Model
 from proxy.odata.errors import ODataError
 from proxy.odata.primitives import PRIMITIVES
-from proxy.odata.uri import format_key
+from proxy.odata.uri import entity_path, format_key
 from proxy.reconcile.exchange import Ask
 from proxy.reconcile.freshness import Storing, decide_storing, is_settled, lied
 from proxy.reconcile.observations import (
@@ -159,9 +159,18 @@ class Mirror:
 
     async def fetch(self, entity_set: EntitySet, key: EntityKey, model: Model, ask: Ask, target: str) -> Look:
         """Fetch one whole entity for `ask`'s caller. Raises StoreUnavailable, UpstreamFailure."""
-        number = await self.store.next_fetch_number()
-        reply = await self._upstream.send(ask.own_read(target), joinable=True)
+        number, reply = await self.ask_upstream(target, ask)
         return Look(number, reply, self.read_one(reply, entity_set, key, model, number))
+
+    async def fetch_key(self, entity_set: EntitySet, key: EntityKey, model: Model, ask: Ask) -> Look:
+        """`fetch` by the canonical path of the entity."""
+        target = f"{ask.path[: len(self.root_path)]}/{entity_path(entity_set, key)}"
+        return await self.fetch(entity_set, key, model, ask, target)
+
+    async def ask_upstream(self, target: str, ask: Ask) -> tuple[int, Reply]:
+        """GET `target` for `ask`'s caller: the fetch's number, and the reply. Raises like `fetch`."""
+        number = await self.store.next_fetch_number()
+        return number, await self._upstream.send(ask.own_read(target), joinable=True)
 
     def is_gone(self, reply: Reply, ask: Ask, *, was_deleted: bool = False) -> bool:
         """True for the 404 by which upstream says that an entity does not exist (rule 11).

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -110,6 +111,42 @@ def decide_settlement(
         return Outcome.APPLIED
     if not is_late:
         return None
-    if seen is not None and seen.digest == before and changes:
+    if seen is not None and seen.digest == before and changes and not shows(changes, seen.values):
         return Outcome.REFUSED
     return Outcome.UNDETERMINED
+
+
+@dataclass(frozen=True, slots=True)
+class Creations:
+    """What upstream shows that a create without an answer may have made.
+
+    `posted`: by property, without what upstream fills by itself; None where it is not readable. `found`: the
+    entities that no other write is known to have made. `rivals`: what other creates posted whose outcome is
+    not known either. `is_complete`: had it been applied, its entity would be among `found`. `number`: of the
+    fetch that showed them.
+    """
+
+    posted: Mapping[str, Any] | None
+    found: Sequence[Fetched]
+    rivals: Sequence[Mapping[str, Any] | None]
+    is_complete: bool
+    number: int
+
+
+def decide_creation(
+    creations: Creations, age: timedelta, limit: timedelta
+) -> tuple[Outcome | None, Fetched | None]:
+    """How a create ended that was never answered, and what it made. None: wait and look again."""
+    posted = creations.posted or {}
+    matches = [state for state in creations.found if shows(posted, state.values)]
+    says_something = any(value not in ("", None) for value in posted.values())
+    if creations.is_complete and says_something and len(matches) == 1:
+        (made,) = matches
+        # Which of two equal creates made it, nobody can tell.
+        if not any(rival is None or shows(rival, made.values) for rival in creations.rivals):
+            return Outcome.APPLIED, made
+    if age <= limit:
+        return None, None
+    # An entity that shows only some of what was posted may be what a plug-in made of it.
+    is_refused = creations.is_complete and not creations.found
+    return (Outcome.REFUSED if is_refused else Outcome.UNDETERMINED), None

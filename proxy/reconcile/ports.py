@@ -316,6 +316,17 @@ class Store(Protocol):
     async def intents_of(self, entity_set: EntitySet, key: EntityKey) -> Sequence[Intent]:
         """The open intents that name the entity as their target."""
 
+    async def unsettled_creates(
+        self, entity_set: EntitySet, since: datetime, until: datetime
+    ) -> Sequence[Intent]:
+        """The creates opened between two instants whose outcome is not known: open or undetermined."""
+
+    async def claimed(
+        self, entity_set: EntitySet, keys: Sequence[EntityKey], fetch_number: int
+    ) -> frozenset[EntityKey]:
+        """Those of `keys` that a create is recorded to have made, or that were seen by a fetch below
+        `fetch_number`."""
+
     async def record_conflict(self, conflict: NewConflict) -> int | None:
         """Record it and mark the row, unless the row changed since `held` (then None). A conflict that
         is open already is not recorded again: its id is returned."""

@@ -7,18 +7,19 @@ of others are not looked for yet.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Set
+from collections.abc import Callable, Mapping, Set
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from multidict import CIMultiDict
 
 from proxy.odata.edm import EntityKey, EntitySet, Model
-from proxy.odata.operation import CreateEntity, MergeEntity, UpdateEntity
-from proxy.odata.uri import entity_path
+from proxy.odata.operation import MergeEntity, UpdateEntity
+from proxy.reconcile.creations import look_for
 from proxy.reconcile.exchange import Ask
 from proxy.reconcile.mirror import Look, Mirror
 from proxy.reconcile.observations import IntentSettled, Observe, StoreFailed, UpstreamFailed
-from proxy.reconcile.outcomes import decide_settlement, requested_changes
+from proxy.reconcile.outcomes import decide_creation, decide_settlement, requested_changes, touched_by
 from proxy.reconcile.ports import (
     Caller,
     Directives,
@@ -30,10 +31,13 @@ from proxy.reconcile.ports import (
     Touched,
     UpstreamFailure,
 )
-from proxy.reconcile.writer import read_posted
+from proxy.reconcile.writer import read_posted, touched_of
 
 _PAUSE_S = 5.0
-_OPERATIONS = {"CreateEntity": CreateEntity, "MergeEntity": MergeEntity, "UpdateEntity": UpdateEntity}
+_UPDATES: Mapping[str, type[MergeEntity | UpdateEntity]] = {
+    "MergeEntity": MergeEntity,
+    "UpdateEntity": UpdateEntity,
+}
 
 
 class Sweeper:
@@ -53,6 +57,7 @@ class Sweeper:
         self._in_flight = in_flight
         self._observe = observe
         self._now = now
+        self._ask = _background_ask(mirror)
         self.grace_s = grace_s
 
     async def run(self, model: Callable[[], Model | None]) -> None:
@@ -80,14 +85,13 @@ class Sweeper:
 
     async def _settle(self, intent: Intent, model: Model) -> None:
         entity_set = model.entity_sets.get(intent.entity_set)
-        if entity_set is None or intent.key is None:
-            if self._now() - intent.opened_at > timedelta(seconds=self._mirror.rules.write_limit_s):
-                await self._close(intent, Settlement(Outcome.UNDETERMINED, intent.fetch_number))
+        if entity_set is None:
             return
-        ask = _background_ask(self._mirror)
-        target = f"{self._mirror.root_path}/{entity_path(entity_set, intent.key)}"
-        look = await self._mirror.fetch(entity_set, intent.key, model, ask, target)
-        await self._judge(intent, entity_set, look, ask, model)
+        if intent.key is None:
+            await self._settle_create(intent, entity_set, model)
+            return
+        look = await self._mirror.fetch_key(entity_set, intent.key, model, self._ask)
+        await self._judge(intent, entity_set, look, self._ask, model)
 
     async def settle_seen(
         self, entity_set: EntitySet, key: EntityKey, look: Look, ask: Ask, model: Model
@@ -120,12 +124,26 @@ class Sweeper:
             return
         await self._close(intent, self._settlement(intent, entity_set, look, outcome, model))
 
+    async def _settle_create(self, intent: Intent, entity_set: EntitySet, model: Model) -> None:
+        creations = await look_for(intent, entity_set, model, self._mirror, self._ask)
+        if creations is None:
+            return
+        limit = timedelta(seconds=self._mirror.rules.write_limit_s)
+        outcome, made = decide_creation(creations, self._now() - intent.opened_at, limit)
+        if outcome is None:
+            return
+        settlement = Settlement(outcome, creations.number)
+        if made is not None:
+            effects = self._mirror.sets.policy(entity_set).effects
+            stale = [*touched_of(intent, model), *touched_by(effects, made.values, model)]
+            seen = [(entity_set, made)] if self._mirror.sets.may_store(entity_set) else []
+            settlement = replace(settlement, seen=seen, stale=stale)
+        await self._close(intent, settlement)
+
     def _settlement(
         self, intent: Intent, entity_set: EntitySet, look: Look, outcome: Outcome, model: Model
     ) -> Settlement:
-        stale = [
-            Touched(model.entity_sets[name], key) for name, key in intent.touched if name in model.entity_sets
-        ]
+        stale = touched_of(intent, model)
         if look.fetched is None and intent.key is not None:
             return Settlement(outcome, look.number, removed=[Touched(entity_set, intent.key)], stale=stale)
         may_store = self._mirror.sets.may_store(entity_set)
@@ -137,11 +155,10 @@ class Sweeper:
         self._observe(IntentSettled(intent.id, settlement.outcome.value, intent.entity_set))
 
     def _changes(self, intent: Intent, entity_set: EntitySet, model: Model) -> dict[str, object] | None:
-        make, key = _OPERATIONS.get(intent.method), intent.key
+        make, key = _UPDATES.get(intent.method), intent.key
         if make is None or key is None:
             return None
-        operation = make(entity_set) if make is CreateEntity else make(entity_set, key)
-        posted = read_posted(operation, intent.body, intent.content_type, model)
+        posted = read_posted(make(entity_set, key), intent.body, intent.content_type, model)
         rules = self._mirror.rules
         leave_out = frozenset({rules.modified_property, rules.version_property})
         return None if posted is None else requested_changes(posted, None, leave_out)

@@ -6,7 +6,7 @@ afterwards; what could not be settled stays an open intent, and the sweeper ends
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -120,8 +120,7 @@ class Writer:
         if outcome is Outcome.APPLIED:
             settled = await self._settle_applied(operation, intent, before, reply, ask, model)
         elif outcome is Outcome.REFUSED:
-            stale = [Touched(operation.entity_set, intent.key)] if reply.status >= 500 and intent.key else []
-            settled = await self._settle(intent, Settlement(outcome, intent.fetch_number, stale=stale))
+            settled = await self._settle(intent, Settlement(outcome, intent.fetch_number))
         else:
             settled = False
         if not settled:
@@ -148,7 +147,7 @@ class Writer:
                 return Before(
                     held.digest, verbose_json.parse_entity(raw.values[0], entity_set.entity_type, model)
                 )
-            look = await self._look(entity_set, key, ask, model)
+            look = await self._mirror.fetch_key(entity_set, key, model, ask)
         except (UpstreamFailure, ODataError):
             return Before()
         if look.fetched is None:
@@ -159,17 +158,11 @@ class Writer:
 
     async def _is_current(self, entity_set: EntitySet, held: Stored, ask: Ask) -> bool:
         names = self._mirror.stamp_names(entity_set)
-        check = ask.own_read(f"{self._entity_path(entity_set, held.key, ask)}?{with_select(None, names)}")
+        path = f"{ask.path[: len(self._mirror.root_path)]}/{entity_path(entity_set, held.key)}"
+        check = ask.own_read(f"{path}?{with_select(None, names)}")
         reply = await self._upstream.send(check, joinable=True)
         _, sliced = read_json(reply)
         return sliced.kind == "entity" and in_sync(held, self._mirror.stamp_of(sliced.values[0], entity_set))
-
-    def _entity_path(self, entity_set: EntitySet, key: EntityKey, ask: Ask) -> str:
-        return f"{ask.path[: len(self._mirror.root_path)]}/{entity_path(entity_set, key)}"
-
-    async def _look(self, entity_set: EntitySet, key: EntityKey, ask: Ask, model: Model) -> Look:
-        target = self._entity_path(entity_set, key, ask)
-        return await self._mirror.fetch(entity_set, key, model, ask, target)
 
     def _intent(
         self, operation: Write, target: EntityKey | None, before: Before, ask: Ask, model: Model
@@ -216,7 +209,7 @@ class Writer:
             return False
         effects = self._mirror.sets.policy(entity_set).effects
         after: Mapping[str, Any] = look.fetched.values if look.fetched else {}
-        stale = [*_touched(intent, model), *touched_by(effects, after, model)]
+        stale = [*touched_of(intent, model), *touched_by(effects, after, model)]
         if look.fetched is None:
             was_deleted = isinstance(operation, DeleteEntity)
             if intent.key is None or not self._mirror.is_gone(look.reply, ask, was_deleted=was_deleted):
@@ -254,7 +247,7 @@ class Writer:
             if created is not None:
                 return Look(intent.fetch_number, reply, created)
             key = self._feeder.key_in(reply.headers.get("Location"), entity_set, model)
-        return None if key is None else await self._look(entity_set, key, ask, model)
+        return None if key is None else await self._mirror.fetch_key(entity_set, key, model, ask)
 
     def _was_overwritten(
         self, operation: Write, before: Before, after: Fetched, ask: Ask, model: Model
@@ -293,7 +286,8 @@ def read_posted(operation: Write, body: bytes, content_type: str, model: Model) 
         return None
 
 
-def _touched(intent: Intent, model: Model) -> Sequence[Touched]:
+def touched_of(intent: Intent, model: Model) -> list[Touched]:
+    """The entities beside its target that a write is known to change."""
     return [
         Touched(model.entity_sets[name], key) for name, key in intent.touched if name in model.entity_sets
     ]

@@ -67,6 +67,7 @@ class Service:
 
         `stamps_stand_still`: a write leaves ModifiedOn and VersionNumber as they are.
         """
+        self._organisation.run_plugins()
         self._organisation.stamps_stand_still = stamps_stand_still
         try:
             return self._answer(request)

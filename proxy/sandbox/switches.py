@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from proxy.sandbox.plugins import Plugin
 from proxy.sandbox.rights import Rights
 
 
@@ -19,8 +20,8 @@ class Switches:
     built. `deep_skip`: what happens to `$skip` beyond 5000. `put`: whether PUT empties what it does not name.
     `root`: the server's own root differs from the request's in casing only, or in scheme and host as well.
     `accept_unknown`: the status for formats it cannot write, or Atom all the same. `page_size` in records.
-    `forbidden_sets` answer 403. `set_cookie`: value of a Set-Cookie header on every reply. `language`: what
-    `$filter` and `$orderby` may say. `latency_ms`: added before every answer.
+    `forbidden_sets` answer 403. `plugins`: see `Plugin`. `set_cookie`: value of a Set-Cookie header on every
+    reply. `language`: what `$filter` and `$orderby` may say. `latency_ms`: added before every answer.
 
     `auth`: how users log in; `users`: their passwords by name, as in `CRM\ada` (empty: Basic takes
     anybody). `rights`: by user, in lower case, for reading; others see everything. Of `adfs-forms`: how many
@@ -44,6 +45,7 @@ class Switches:
     accept_unknown: Literal[415, 406, "atom"] = 415
     page_size: int = 50
     forbidden_sets: frozenset[str] = frozenset()
+    plugins: tuple[Plugin, ...] = ()
     set_cookie: str | None = None
     language: Literal["2011", "v2"] = "2011"
     latency_ms: float = 0.0

@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Text, bindparam, cast, func, insert, select, update
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import Text, any_, bindparam, cast, func, insert, or_, select, update
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from proxy.odata.edm import EntityKey, EntitySet, Model
+from proxy.odata.operation import CreateEntity
 from proxy.odata.uri import format_key, parse_key
 from proxy.reconcile.ports import (
     Fetched,
@@ -80,6 +81,28 @@ _LIST_OF = compiled(
         INTENTS.c.entity_key == bindparam("of_key"),
     )
     .order_by(INTENTS.c.id)
+)
+_LIST_UNSETTLED_CREATES = compiled(
+    select(*_COLUMNS)
+    .where(
+        INTENTS.c.entity_set == bindparam("of_set"),
+        INTENTS.c.entity_key.is_(None),
+        or_(INTENTS.c.outcome.is_(None), INTENTS.c.outcome == Outcome.UNDETERMINED.value),
+        INTENTS.c.opened_at.between(bindparam("since"), bindparam("until")),
+    )
+    .order_by(INTENTS.c.id)
+)
+_CLAIMED = compiled(
+    select(REVISIONS.c.entity_key)
+    .distinct()
+    .where(
+        REVISIONS.c.entity_set == bindparam("of_set"),
+        REVISIONS.c.entity_key == any_(bindparam("keys", type_=ARRAY(Text))),
+        or_(
+            REVISIONS.c.fetch_number < bindparam("below"),
+            REVISIONS.c.method == CreateEntity.__name__,
+        ),
+    )
 )
 _REVISION = ("entity_set", "entity_key", "fetch_number", "source", "user_name", "client", "request_id")
 _RECORD_UNSEEN = compiled(
@@ -208,6 +231,27 @@ class Intents(Part):
         rows = await self._engine.fetch(_LIST_OF, {"of_set": entity_set.name, "of_key": table.key_text(key)})
         model = self._model()
         return [intent for row in rows if (intent := _intent(row, model)) is not None]
+
+    async def unsettled_creates(
+        self, entity_set: EntitySet, since: datetime, until: datetime
+    ) -> Sequence[Intent]:
+        """The creates opened between two instants whose outcome is not known: open or undetermined."""
+        rows = await self._engine.fetch(
+            _LIST_UNSETTLED_CREATES, {"of_set": entity_set.name, "since": since, "until": until}
+        )
+        model = self._model()
+        return [intent for row in rows if (intent := _intent(row, model)) is not None]
+
+    async def claimed(
+        self, entity_set: EntitySet, keys: Sequence[EntityKey], fetch_number: int
+    ) -> frozenset[EntityKey]:
+        """Those of `keys` that a create is recorded to have made, or that were seen by a fetch below
+        `fetch_number`."""
+        texts = {format_key(key, entity_set.entity_type): key for key in keys if can_hold_key(key)}
+        rows = await self._engine.fetch(
+            _CLAIMED, {"of_set": entity_set.name, "keys": [*texts], "below": fetch_number}
+        )
+        return frozenset(texts[text] for (text,) in rows)
 
 
 def _distinct(intent: NewIntent) -> list[Touched]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import uuid
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 from storing import query, revisions
-from world import Answer, World, world
+from world import Answer, Hands, World, world
 
 from proxy.sandbox import Switches
 
@@ -49,20 +49,6 @@ async def read(place: World, *requests: str, number: int = 0) -> Answer:
     assert (answer.status, answer.text) == (direct.status, place.rooted(direct.text))
     assert place.upstream_requests() == [f"GET {path}{request}" for request in requests]
     return answer
-
-
-class Hands:
-    """The proxy's clock, which a test sets forward together with the sandbox's."""
-
-    def __init__(self) -> None:
-        self._offset = timedelta(0)
-
-    def now(self) -> datetime:
-        return datetime.now(UTC) + self._offset
-
-    def advance(self, place: World, seconds: float) -> None:
-        self._offset += timedelta(seconds=seconds)
-        place.sandbox.clock.advance(seconds)
 
 
 async def test_the_same_stamp_is_in_sync(database_url: str) -> None:

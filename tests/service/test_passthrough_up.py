@@ -102,6 +102,60 @@ async def test_what_the_parser_of_the_server_cannot_take(line: bytes) -> None:
     assert place.upstream.connections == 0
 
 
+@pytest.mark.parametrize(
+    "request_",
+    [
+        pytest.param(b"GET /a HTTP/1.1\r\n\r\n", id="no host"),
+        pytest.param(b"GET /a HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", id="two hosts"),
+        pytest.param(b"GET /a HTTP/1.1\r\nHost: p\r\nX Y: 1\r\n\r\n", id="blank in a name"),
+        pytest.param(b"GET /a HTTP/1.1\r\nHost: p\r\nX : 1\r\n\r\n", id="blank after a name"),
+        pytest.param(b"GET /a HTTP/1.1\r\nHost: p\r\nX: a\0b\r\n\r\n", id="NUL in a value"),
+        pytest.param(b"GET /a HTTP/1.1\r\nHost: p\r\nX: a\r\n b\r\n\r\n", id="folded field"),
+        pytest.param(b"GET /a HTTP/1.1\nHost: p\n\n", id="bare line feeds"),
+        pytest.param(b"GET /" + b"x" * 70_000 + b" HTTP/1.1\r\nHost: p\r\n\r\n", id="long target"),
+        pytest.param(b"GET /a HTTP/1.1\r\nHost: p\r\nX: " + b"x" * 70_000 + b"\r\n\r\n", id="long field"),
+        pytest.param(b"GET /a HTTP/1.1\r\nHost: p\r\n" + b"X: 1\r\n" * 600 + b"\r\n", id="many fields"),
+        pytest.param(
+            b"POST /a HTTP/1.1\r\nHost: p\r\nContent-Length: 7\r\nTransfer-Encoding: chunked\r\n\r\n"
+            b"2\r\nhi\r\n0\r\n\r\n",
+            id="length and chunks",
+        ),
+        pytest.param(
+            b"POST /a HTTP/1.1\r\nHost: p\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nhi",
+            id="two lengths",
+        ),
+        pytest.param(b"POST /a HTTP/1.1\r\nHost: p\r\nContent-Length: x\r\n\r\nhi", id="no number"),
+        pytest.param(b"POST /a HTTP/1.1\r\nHost: p\r\nTransfer-Encoding: gzip\r\n\r\nhi", id="other coding"),
+        pytest.param(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", id="HTTP/2"),
+        pytest.param(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", id="TLS"),
+    ],
+)
+async def test_what_is_no_request_to_the_server(request_: bytes) -> None:
+    """Listed in the docs, too."""
+    async with passing(says(OK)) as place:
+        head, _ = await place.ask(request_)
+    assert head.startswith(b"HTTP/1.0 400 ")
+    assert place.upstream.connections == 0
+
+
+async def test_an_expectation_that_nobody_knows_is_refused() -> None:
+    async with passing(says(OK)) as place:
+        head, _ = await place.ask(
+            b"POST /a HTTP/1.1\r\nHost: p\r\nExpect: 200-ok\r\nContent-Length: 2\r\n\r\nhi"
+        )
+    assert head.startswith(b"HTTP/1.1 417 ")
+    assert place.upstream.connections == 0
+
+
+@pytest.mark.parametrize("protocol", [b"websocket", b"h2c"])
+async def test_an_upgrade_is_not_asked_for(protocol: bytes) -> None:
+    fields = b"Connection: Upgrade, X\r\nUpgrade: " + protocol + b"\r\nX: 1\r\n"
+    async with passing(says(OK)) as place:
+        head, body = await place.ask(b"GET /a HTTP/1.1\r\nHost: p\r\n" + fields + b"Y: 1\r\n\r\n")
+    assert head + body == OK
+    assert place.upstream.requests == [b"GET /a HTTP/1.1\r\nHost: " + host_of(place) + b"\r\nY: 1\r\n\r\n"]
+
+
 async def test_a_tunnel_is_refused() -> None:
     async with passing(says(OK)) as place:
         head, _ = await place.ask(b"CONNECT crm:443 HTTP/1.1\r\nHost: crm:443\r\n\r\n")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import time
 import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -346,13 +345,11 @@ async def test_tables_and_columns_explain_themselves(store: PostgresStore, datab
 async def test_all_sets_of_cdms(database_url: str) -> None:
     model = parse_metadata(CDMS.read_bytes())
     store = PostgresStore(database_url, model)
-    started = time.perf_counter()
     for entity_set in model.entity_sets.values():
         (part,) = entity_set.entity_type.key
         key = ((part, uuid.UUID(int=1)),)
         await store.put(entity_set, [state(key, 1, values=dict(key))], REFRESH)
         assert (await store.get(entity_set, [key]))[key].fetched_at == NOW
-    assert time.perf_counter() - started < 60
     paths = sum(len(typed_paths(entity_set.entity_type, model)) for entity_set in model.entity_sets.values())
     assert query(
         database_url,

@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import socket
 import zlib
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
 import pytest
@@ -24,6 +25,7 @@ from raw_http import (
 from proxy.reconcile.ports import (
     UpstreamBroken,
 )
+from proxy.upstream import client as client_module
 from proxy.upstream.client import UpstreamClient
 
 NO_BODY = b"HTTP/1.1 204 No Content\r\n\r\n"
@@ -252,3 +254,28 @@ def test_what_is_no_origin_is_refused(origin: str) -> None:
             reply_limit_bytes=1,
             now=lambda: datetime.now(UTC),
         )
+
+
+async def test_upstreams_time_does_not_run_while_the_client_is_the_slow_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    runs: list[bool] = []
+    move = client_module._move
+
+    def moved(progress: asyncio.Timeout, to: float | None) -> None:
+        runs.append(to is not None)
+        move(progress, to)
+
+    async def body() -> AsyncIterator[bytes]:
+        for piece in (b"a", b"b", b"c"):
+            assert not any(runs[-1:]), "nobody waits for upstream"
+            yield piece
+            assert runs[-1:] == [False]
+
+    monkeypatch.setattr(client_module, "_move", moved)
+    async with (
+        running(says(OK)) as (_, client),
+        await client.stream("POST", "/x", CIMultiDict(), body()) as reply,
+    ):
+        assert await reply.read() == b"ok"
+    assert runs == [True, False, True, False, True, False, True]

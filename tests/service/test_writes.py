@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
+from storing import query, revisions
 from world import World, world
 
 from proxy.sandbox import Fault
@@ -129,3 +132,55 @@ async def test_a_write_never_sent_leaves_nothing(place: World) -> None:
     assert answer.status == 504
     assert writes(place) == ["MERGE"]
     assert len(await place.proxy.store.open_intents()) == 1
+
+
+async def test_a_state_that_another_wrote_over_is_in_the_history_by_its_request(
+    place: World, database_url: str
+) -> None:
+    key = place.sandbox.organisation.keys("AccountSet")[0]
+    path = f"/AccountSet(guid'{key}')"
+    await place.ask(path)
+    sending = place.sandbox.faults.add(Fault(kind="hold", method="MERGE"))
+    merging = asyncio.create_task(place.merge(path, '{"Name":"Mine"}'))
+    await sending.reached.wait()
+    reading = place.sandbox.faults.add(Fault(kind="hold", method="GET"))
+    assert sending.event is not None
+    assert reading.event is not None
+    sending.event.set()
+    await reading.reached.wait()
+    place.sandbox.organisation.change("AccountSet", key, {"Name": "Theirs"})
+    reading.event.set()
+    assert (await merging).status == 204
+    _, mine, theirs = revisions(database_url, "unseen, source, document")
+    assert mine == (True, "client write", '{"Name":"Mine"}')
+    assert theirs[:2] == (False, "settlement")
+    assert '"Theirs"' in theirs[2]
+
+
+@pytest.mark.parametrize("held", [False, True])
+async def test_what_moved_before_a_write_is_recorded_before_it(
+    place: World, database_url: str, held: bool
+) -> None:
+    key = place.sandbox.organisation.keys("AccountSet")[0]
+    path = f"/AccountSet(guid'{key}')"
+    if held:
+        await place.ask(path)
+    place.sandbox.organisation.change("AccountSet", key, {"Name": "Theirs"})
+    assert (await place.merge(path, '{"Name":"Mine"}')).status == 204
+    theirs, mine = revisions(database_url, "source, document")[-2:]
+    assert (theirs[0], mine[0]) == ("upstream refresh", "client write")
+    assert '"Theirs"' in theirs[1]
+    assert '"Mine"' in mine[1]
+
+
+async def test_after_an_error_of_upstreams_the_entity_is_fetched_and_not_checked(
+    place: World, database_url: str
+) -> None:
+    path = f"/AccountSet(guid'{place.a_key('AccountSet')}')"
+    await place.ask(path)
+    place.sandbox.faults.add(Fault(kind="status", status=500, method="MERGE"))
+    assert (await place.merge(path, '{"Name":"Half"}')).status == 500
+    assert query(database_url, "SELECT outcome FROM syncpoint.intents") == [("refused",)]
+    place.clear()
+    assert (await place.ask(path)).status == 200
+    assert place.upstream_requests() == [f"GET {path}"]

@@ -6,6 +6,7 @@ import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -107,6 +108,20 @@ class World:
         """Direct text as the proxy should say it: the proxy's origin in the place of the sandbox's."""
         direct = urlsplit(self.direct_root)
         return text.replace(f"{direct.scheme}://{direct.netloc}", self.proxy.url)
+
+
+class Hands:
+    """The proxy's clock, which a test sets forward together with the sandbox's."""
+
+    def __init__(self) -> None:
+        self._offset = timedelta(0)
+
+    def now(self) -> datetime:
+        return datetime.now(UTC) + self._offset
+
+    def advance(self, place: World, seconds: float) -> None:
+        self._offset += timedelta(seconds=seconds)
+        place.sandbox.clock.advance(seconds)
 
 
 @asynccontextmanager

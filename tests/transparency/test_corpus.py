@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import io
 import re
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from http.client import HTTPResponse
 from typing import Any
@@ -16,9 +17,18 @@ from urllib.parse import urlsplit
 import pytest
 from world import World, world
 
+from proxy.sandbox import Switches
+
 ROOT = "/XRMServices/2011/OrganizationData.svc"
 ACCEPTS = ("application/json", "application/atom+xml")
 UPDATED = re.compile(rb"<updated>[^<]*</updated>")
+# The origin by which a server knows itself that was set up under another name.
+FOREIGN = re.compile(r"https://crm\.example\.org(?=/XRMServices/2011/OrganizationData\.svc)", re.IGNORECASE)
+SERVERS = [
+    pytest.param(Switches(), id="the manual's"),
+    pytest.param(Switches(root="foreign_origin"), id="foreign origin"),
+    pytest.param(Switches(version_number="rising"), id="rising versions"),
+]
 
 # What may differ: fields of the connection, not of the message (RFC 9110, 7.6.1); fields that the proxy adds;
 # and the instant of the answer. Content-Length is compared with the body instead: origins differ in length.
@@ -252,9 +262,14 @@ async def send(origin: str, exchange: Exchange) -> Seen:
 
 def rooted(place: World, seen: Seen) -> tuple[Any, ...]:
     """What was seen directly, as it should be seen through the proxy."""
-    upstream, proxy = place.direct_root.removesuffix(ROOT), place.proxy.url
-    fields = [(name, value.replace(upstream, proxy)) for name, value in seen.fields]
-    body = UPDATED.sub(b"", seen.body.replace(upstream.encode(), proxy.encode()))
+
+    def proxys(text: str) -> str:
+        return FOREIGN.sub(
+            place.proxy.url, text.replace(place.direct_root.removesuffix(ROOT), place.proxy.url)
+        )
+
+    fields = [(name, proxys(value)) for name, value in seen.fields]
+    body = proxys(UPDATED.sub(b"", seen.body).decode("latin-1")).encode("latin-1")
     return seen.status, fields, body, seen.length_fits
 
 
@@ -278,9 +293,9 @@ async def differences(place: World, exchanges: list[Exchange], rounds: int) -> t
     return found, hits
 
 
-@pytest.fixture
-async def place(database_url):
-    async with world(database_url) as made:
+@pytest.fixture(params=SERVERS)
+async def place(database_url: str, request: pytest.FixtureRequest) -> AsyncIterator[World]:
+    async with world(database_url, switches=request.param) as made:
         yield made
 
 

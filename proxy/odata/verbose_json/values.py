@@ -73,8 +73,8 @@ def content_digest(
 ) -> bytes:
     """16 bytes that change when the content does.
 
-    Without the properties `leave_out`, and without the names in lookups, which change with the entity that
-    is looked up (design, rule 3).
+    Without the properties `leave_out`, without the names in lookups, which change with the entity that is
+    looked up (design, rule 3), and without nulls: a property that joins the type changes no entity.
     """
     told = []
     for name, value in values.items():
@@ -82,9 +82,14 @@ def content_digest(
             continue
         if isinstance(value, dict) and value.keys() >= _LOOKUP_MEMBERS:
             value = {member: part for member, part in value.items() if member != "Name"}
-        told.append((name, value))
+        if not _is_null(value):
+            told.append((name, value))
     text = json.dumps(sorted(told), default=_plain, separators=(",", ":"))
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=_DIGEST_BYTES).digest()
+
+
+def _is_null(value: Any) -> bool:
+    return value is None or (isinstance(value, dict) and all(map(_is_null, value.values())))
 
 
 def _plain(value: Any) -> str:

@@ -137,6 +137,13 @@ def test_the_digest_is_16_bytes_and_independent_of_order():
 
 
 @pytest.mark.parametrize(
+    "joined", [{"Nickname": None}, {"Agent": {"Id": None, "LogicalName": None, "Name": None}}]
+)
+def test_a_property_that_joins_the_type_changes_no_digest_while_it_is_null(joined):
+    assert digest(**joined) == digest()
+
+
+@pytest.mark.parametrize(
     "changes",
     [{"ModifiedOn": datetime(2020, 1, 1)}, {"Owner": {**VALUES["Owner"], "Name": "A. M. Turing"}}],
 )

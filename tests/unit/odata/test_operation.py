@@ -89,6 +89,8 @@ def test_any_root_path_serves(read, sets, root):
     ("method", "headers", "expected"),
     [
         ("MERGE", {}, MergeEntity),
+        ("PATCH", {}, MergeEntity),
+        ("POST", {"X_HTTP_Method": "PATCH"}, MergeEntity),
         ("POST", {"X_HTTP_Method": "MERGE"}, MergeEntity),
         ("POST", {"x_http_method": "merge"}, MergeEntity),
         ("PUT", {}, UpdateEntity),
@@ -210,7 +212,7 @@ def test_a_read_with_a_tunnelled_method_is_left_to_upstream(read, sets):
         ("GET", f"http://crm.example.org{ROOT}/AccountSet"),
         ("HEAD", f"{ROOT}/AccountSet"),
         ("OPTIONS", f"{ROOT}/AccountSet"),
-        ("PATCH", ROOT + ACCOUNT),
+        ("PROPFIND", ROOT + ACCOUNT),
         ("get", f"{ROOT}/AccountSet"),
     ],
 )

@@ -58,6 +58,7 @@ FETCHED = Fetched(
         pytest.param(HELD, None, 61, Serve(60), id="fetched within the allowed age"),
         pytest.param(HELD, None, 60, Need.CHECK, id="just too old"),
         pytest.param(HELD, 5, 10, Serve(5), id="confirmed since"),
+        pytest.param(HELD, 90, 61, Serve(60), id="confirmed before it was fetched"),
         pytest.param(replace(HELD, settled=False), None, 61, Serve(60), id="age allowed, settled or not"),
     ],
 )

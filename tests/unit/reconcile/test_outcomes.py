@@ -8,6 +8,8 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from proxy.odata.edm import EntitySet, EntityType, Model, Property
 from proxy.reconcile.outcomes import (
+    Creations,
+    decide_creation,
     decide_settlement,
     is_reflected,
     key_from,
@@ -89,6 +91,9 @@ def test_a_lookup_of_another_type_touches_nothing() -> None:
         (None, None, True),
         ("a", None, False),
         ({"Id": ID, "LogicalName": "contact"}, {"Id": ID, "LogicalName": "contact", "Name": "N"}, True),
+        ({"Id": ID, "LogicalName": "Contact", "Name": "old"}, {"Id": ID, "LogicalName": "contact"}, True),
+        ({"__metadata": {"type": "T"}, "Value": 1}, {"Value": 1}, True),
+        ({"Id": uuid.UUID(int=8), "Name": "N"}, {"Id": ID, "Name": "N"}, False),
         ({"Id": None, "LogicalName": None}, {"Id": None, "LogicalName": None, "Name": None}, True),
         ({"Value": 1}, {"Value": 2}, False),
         ({"Value": 1}, None, False),
@@ -149,14 +154,47 @@ def test_decide_settlement(deletes, seen, age, expected) -> None:
     assert outcome is expected
 
 
-def test_a_write_that_asked_for_nothing_new_is_never_guessed() -> None:
+@pytest.mark.parametrize("changes", [{}, {"Name": "old"}, None])
+def test_a_write_that_asked_for_nothing_new_is_never_guessed(changes: dict[str, str] | None) -> None:
     for age, expected in ((SOON, None), (LATER, Outcome.UNDETERMINED)):
         outcome = decide_settlement(
             deletes=False,
             before=b"1",
-            changes={},
+            changes=changes,
             seen=state(b"1", "old"),
             age=age,
             limit=timedelta(seconds=300),
         )
         assert outcome is expected
+
+
+APPLIED, REFUSED, UNDETERMINED = Outcome.APPLIED, Outcome.REFUSED, Outcome.UNDETERMINED
+MADE, OTHER, PART = state(b"1", "new"), state(b"2", "new"), state(b"3", "NEW")
+POSTED = {"Name": "new", "Description": ""}
+
+
+@pytest.mark.parametrize(
+    ("posted", "found", "rivals", "is_complete", "soon", "late"),
+    [
+        pytest.param(POSTED, [MADE], [], True, APPLIED, APPLIED, id="made"),
+        pytest.param(POSTED, [MADE, PART], [], True, APPLIED, APPLIED, id="made, beside another"),
+        pytest.param(POSTED, [], [], True, None, REFUSED, id="not made"),
+        pytest.param(POSTED, [], [], False, None, UNDETERMINED, id="not all was seen"),
+        pytest.param(POSTED, [MADE], [], False, None, UNDETERMINED, id="there may be another"),
+        pytest.param(POSTED, [MADE, OTHER], [], True, None, UNDETERMINED, id="several"),
+        pytest.param(POSTED, [PART], [], True, None, UNDETERMINED, id="something like it"),
+        pytest.param(POSTED, [MADE], [POSTED], True, None, UNDETERMINED, id="an equal rival"),
+        pytest.param(POSTED, [MADE], [{}], True, None, UNDETERMINED, id="a rival that fits all"),
+        pytest.param(POSTED, [MADE], [None], True, None, UNDETERMINED, id="a rival nobody can read"),
+        pytest.param(POSTED, [MADE], [{"Name": "x"}], True, APPLIED, APPLIED, id="another rival"),
+        pytest.param({}, [MADE], [], True, None, UNDETERMINED, id="nothing posted"),
+        pytest.param({"Name": None}, [state(b"1", "")], [], True, None, UNDETERMINED, id="nulls posted"),
+        pytest.param(None, [], [], False, None, UNDETERMINED, id="unreadable"),
+    ],
+)
+def test_decide_creation(posted, found, rivals, is_complete, soon, late) -> None:
+    creations = Creations(posted, found, rivals, is_complete, 1)
+    for age, expected in ((SOON, soon), (LATER, late)):
+        outcome, made = decide_creation(creations, age, timedelta(seconds=300))
+        assert outcome is expected
+        assert made is (MADE if expected is APPLIED else None)
