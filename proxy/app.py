@@ -132,7 +132,7 @@ async def running(
             upstream_origin=upstream_origin,
             public_origin=settings.public_origin,
             body_limit_bytes=settings.limits.request_body_bytes,
-            per_caller=own is None,
+            learns_from_callers=own is None,
             logs_in=upstream is not client,
         )
         tasks = []

@@ -48,7 +48,7 @@ class Handler:
         upstream_origin: str,
         public_origin: str,
         body_limit_bytes: int,
-        per_caller: bool = False,
+        learns_from_callers: bool = False,
         logs_in: bool = False,
     ) -> None:
         self._reader = reader
@@ -60,7 +60,7 @@ class Handler:
         self._upstream_origin = upstream_origin
         self._public_origin = public_origin
         self._body_limit_bytes = body_limit_bytes
-        self._per_caller = per_caller
+        self._learns_from_callers = learns_from_callers
         self._logs_in = logs_in
         self._next_load = 0.0
 
@@ -102,8 +102,8 @@ class Handler:
         is_document = split_target(target)[0].endswith("/$metadata") and ask.request.method == "GET"
         if is_document:
             await self._metadata.see(answer.reply.body)
-        elif self._per_caller and self._metadata.model is None:
-            # Without an identity of our own, a caller's has to do; not with every request, should it fail.
+        elif self._learns_from_callers and self._metadata.model is None:
+            # With no identity of our own a caller's has to do; not with every request, should it fail.
             now = asyncio.get_running_loop().time()
             if now >= self._next_load:
                 self._next_load = now + _LOAD_PAUSE_S
