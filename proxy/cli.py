@@ -226,6 +226,26 @@ def demo(config: Path | None) -> None:
         run_demo(config)
 
 
+@main.group()
+def config() -> None:
+    """Look at settings without running anything."""
+
+
+@config.command()
+@CONFIG
+def check(config: Path | None) -> None:
+    """Tell what is wrong with the settings, and what may surprise. Exit code 3 where something is wrong."""
+    from proxy.check import problems, warnings
+
+    with _exit_codes():
+        settings = Settings.load(config)
+        for warning in warnings(settings):
+            click.echo(f"warning: {warning}")
+        if found := tuple(problems(settings)):
+            raise SettingsError(found)
+        click.echo("The settings can be used.")
+
+
 def _run(work: Callable[[Settings], Coroutine[Any, Any, T]], config: Path | None) -> T:
     """What `work` makes of the settings."""
     import uvloop

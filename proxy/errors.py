@@ -12,8 +12,16 @@ from aiohttp import web
 
 from proxy.odata import atom, verbose_json
 from proxy.odata.media import error_format
+from proxy.passthrough import BadHost
 from proxy.reconcile.errors import NotInMirror, OutcomeUnknown, ReadRefused, SyncConflict, WritesRefused
-from proxy.reconcile.ports import UpstreamBroken, UpstreamCut, UpstreamTimeout, UpstreamUnreachable
+from proxy.reconcile.ports import (
+    UpstreamBroken,
+    UpstreamCut,
+    UpstreamLoginFailed,
+    UpstreamTimeout,
+    UpstreamUnreachable,
+)
+from proxy.uploads import UnknownCoding
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +45,12 @@ TABLE: Mapping[type[Exception], Row] = {
     UpstreamUnreachable: Row(
         502, "Syncpoint.UpstreamUnreachable", "destination_unavailable", "Upstream cannot be reached."
     ),
+    UpstreamLoginFailed: Row(
+        502,
+        "Syncpoint.LoginFailed",
+        "proxy_configuration_error",
+        "The proxy is not logged in to upstream; the request was not carried out.",
+    ),
     UpstreamTimeout: Row(
         504, "Syncpoint.UpstreamTimeout", "connection_read_timeout", "Upstream did not answer in time."
     ),
@@ -52,6 +66,10 @@ TABLE: Mapping[type[Exception], Row] = {
         "Syncpoint.BodyTooLarge",
         "http_request_error",
         "The request's body is larger than this proxy takes.",
+    ),
+    BadHost: Row(400, "Syncpoint.BadHost", "http_request_error", "The request's Host is none."),
+    UnknownCoding: Row(
+        501, "Syncpoint.TransferCoding", "http_request_error", "Only chunked is known as a transfer coding."
     ),
     web.HTTPBadRequest: Row(
         400, "Syncpoint.BodyCut", "http_request_error", "The request's body did not come whole."

@@ -42,6 +42,8 @@ OBSERVED: Mapping[type[seen.Observation], Level] = {
     seen.AtomProven: "debug",
     seen.MetadataLoaded: "info",
     seen.MetadataUnusable: "error",
+    seen.LoggedIn: "info",
+    seen.LoginFailed: "error",
     seen.MetadataChanged: "warning",
     seen.EntityUnreadable: "warning",
     seen.LeaseNotKept: "warning",
@@ -115,6 +117,11 @@ class Events:
             "proxy_started", version=version, url=url, services_url=services_url, service_root=service_root
         )
 
+    def proxy_reloaded(self, *, problems: Sequence[str]) -> None:
+        """Told to, the proxy has read its certificates again; with problems it goes on with those it had."""
+        log = self._log.error if problems else self._log.info
+        log("proxy_reloaded", problems=list(problems))
+
     def proxy_stopping(self, *, requests_in_flight: int) -> None:
         """No new connection is accepted; what is under way is brought to its end."""
         self._log.info("proxy_stopping", requests_in_flight=requests_in_flight)
@@ -152,6 +159,8 @@ class Events:
                 metrics.outcomes_unknown.inc()
             case seen.TaskFailed():
                 metrics.unexpected_errors.inc()
+            case seen.LoginFailed():
+                metrics.logins_failed.inc()
             case seen.EntityUnreadable(entity_set):
                 metrics.entities_unreadable.labels(entity_set).inc()
             case seen.SetPolled(entity_set):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from hashlib import blake2b
 
@@ -23,7 +24,7 @@ from proxy.odata.operation import (
 )
 from proxy.odata.origins import rewrite_origins
 from proxy.odata.uri import split_target
-from proxy.passthrough import pass_through, upstream_target
+from proxy.passthrough import pass_through, proxy_origin, upstream_target
 from proxy.reconcile.batch_writer import BatchWriter
 from proxy.reconcile.errors import NotInMirror
 from proxy.reconcile.exchange import Answer, Ask, CacheStatus, FromMirror, MirrorAsk, Relayed
@@ -37,11 +38,12 @@ from proxy.reconcile.writer import Writer
 from proxy.responses import Responses
 from proxy.soap import is_message, pass_message
 from proxy.uploads import Upload
-from proxy.upstream.client import UpstreamClient
 from proxy.upstream.headers import request_headers
+from proxy.upstream.login import AnyClient
 
 _NOTHING_KNOWN = Model("", {}, {}, {})
 _MOST_SECONDS = 2**31  # stands for all that is longer (RFC 9111, 1.2.2)
+_LOAD_PAUSE_S = 5.0
 # What is asked about a representation, rather than for it, only upstream can answer.
 _CONDITIONS = ("If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since", "Range")
 
@@ -56,7 +58,7 @@ class Handler:
         writer: Writer,
         batch_writer: BatchWriter,
         metadata: Metadata,
-        upstream: UpstreamClient,
+        upstream: AnyClient,
         responses: Responses,
         messages: Messages,
         *,
@@ -64,6 +66,8 @@ class Handler:
         upstream_origin: str,
         public_origin: str,
         body_limit_bytes: int,
+        learns_from_callers: bool = False,
+        logs_in: bool = False,
     ) -> None:
         self._reader = reader
         self._mirror_reader = mirror_reader
@@ -77,21 +81,24 @@ class Handler:
         self._upstream_origin = upstream_origin
         self._public_origin = public_origin
         self._body_limit_bytes = body_limit_bytes
+        self._learns_from_callers = learns_from_callers
+        self._logs_in = logs_in
+        self._next_load = 0.0
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
+        origin = proxy_origin(request, self._public_origin)
         model = self._metadata.model or _NOTHING_KNOWN
         headers = request_headers(request.raw_headers)
         target = upstream_target(request)
+        connection = self._upstream.pin(request.task, headers)
         operation = parse_operation(request.method, target, headers, self._root_path, model)
         request[OPERATION] = type(operation).__name__
-        origin = self._public_origin or f"{request.scheme}://{request.host}"
         if not isinstance(operation, Opaque):
             if operation.entity_set is not None:
                 request[ENTITY_SET] = operation.entity_set.name
-            directives = _directives(headers)
-            if directives.only_if_cached and request.method == "GET":
-                caller = _caller(request, headers)
-                answer: Answer = await self._from_mirror_alone(target, headers, directives, caller, origin)
+            if _directives(headers).only_if_cached and request.method == "GET":
+                caller = self._caller(request, headers, connection)
+                answer: Answer = await self._from_mirror_alone(operation, target, headers, caller, origin)
                 return await self._responses.respond(request, answer, origin)
         if isinstance(operation, Opaque) and is_message(request.method, target):
             return await pass_message(
@@ -102,18 +109,23 @@ class Handler:
                 request_id=request[REQUEST_ID],
                 client_origin=origin,
                 body_limit=self._body_limit_bytes,
+                connection=connection,
             )
         if isinstance(operation, Opaque) or _is_streamed(operation, request.method, target):
             return await pass_through(
-                request, self._upstream, client_origin=origin, body_limit=self._body_limit_bytes
+                request,
+                self._upstream,
+                client_origin=origin,
+                body_limit=self._body_limit_bytes,
+                connection=connection,
             )
-        ask = await self._ask(request, target, headers, origin)
+        ask = await self._ask(request, target, headers, origin, connection)
         try:
             answer = await self._answer(operation, ask, model)
         except UpstreamTooLong:
             if request.method != "GET" or ask.request.body:
                 raise
-            return await pass_through(request, self._upstream, client_origin=origin)
+            return await pass_through(request, self._upstream, client_origin=origin, connection=connection)
         return await self._responses.respond(request, answer, origin)
 
     async def _answer(
@@ -135,37 +147,60 @@ class Handler:
                 return await self._writer.write(operation, ask, model)
 
     async def _from_mirror_alone(
-        self, target: str, headers: CIMultiDict[str], directives: Directives, caller: Caller, origin: str
+        self,
+        operation: object,
+        target: str,
+        headers: CIMultiDict[str],
+        caller: Caller,
+        origin: str,
     ) -> FromMirror:
         """Answer `only-if-cached`, no older than the request allows. Raises NotInMirror."""
-        if caller.credentials is not None:  # rule 8
-            raise NotInMirror("What these credentials may see, only upstream can say.")
+        if not self._reader.visibility.may_be_shown(operation, caller):
+            raise NotInMirror("What this caller may see, only upstream can say.")
         path, query = split_target(target)
         length = len(self._root_path)
         ask = MirrorAsk(origin + path[:length], path[length:], query, headers, only_if_cached=True)
         answer = await self._mirror_reader.read(ask, self._metadata.model)
-        limit = allowed_age(directives)
+        limit = allowed_age(_directives(headers))
         if limit < math.inf and (answer.age is None or answer.age >= limit):
             raise NotInMirror("What the mirror holds is older than the request allows.")
         return answer
 
     async def _learn(self, answer: Answer, ask: Ask) -> None:
         """The metadata document, when a client reads it, is read along."""
-        is_document = ask.path.endswith("/$metadata") and ask.request.method == "GET"
-        if is_document and isinstance(answer, Relayed) and answer.reply.status == 200 and not answer.cut:
+        if not isinstance(answer, Relayed) or answer.reply.status != 200 or answer.cut:
+            return
+        if ask.path.endswith("/$metadata") and ask.request.method == "GET":
             await self._metadata.see(answer.reply.body)
+        elif self._learns_from_callers and self._metadata.is_wanted:
+            # With no identity of our own a caller's has to do; not with every request, should it fail.
+            now = asyncio.get_running_loop().time()
+            if now >= self._next_load:
+                self._next_load = now + _LOAD_PAUSE_S
+                await self._metadata.load(ask)
 
-    async def _ask(self, request: web.Request, target: str, headers: CIMultiDict[str], origin: str) -> Ask:
+    async def _ask(
+        self,
+        request: web.Request,
+        target: str,
+        headers: CIMultiDict[str],
+        origin: str,
+        connection: object | None,
+    ) -> Ask:
         headers.popall("Content-Length", None)
         body = self._to_upstream(await Upload(request, self._body_limit_bytes).whole(), headers)
         return Ask(
-            request=Request(request.method, target, headers, body),
+            request=Request(request.method, target, headers, body, connection),
             origin=origin,
             format=response_format(", ".join(headers.getall("Accept", [])) or None),
-            caller=_caller(request, headers),
+            caller=self._caller(request, headers, connection),
             directives=_directives(headers),
             request_id=request[REQUEST_ID],
         )
+
+    def _caller(self, request: web.Request, headers: CIMultiDict[str], connection: object | None) -> Caller:
+        credentials = None if self._logs_in else _credentials(headers, connection)
+        return Caller(credentials, None, request.remote)
 
     def _to_upstream(self, body: bytes, headers: CIMultiDict[str]) -> bytes:
         """The client's body, with upstream's origin where it names the proxy's (rule 12)."""
@@ -180,10 +215,12 @@ def _is_streamed(operation: object, method: str, target: str) -> bool:
     return isinstance(operation, Forwarded) and (path.endswith("/$value") or method == "HEAD")
 
 
-def _caller(request: web.Request, headers: CIMultiDict[str]) -> Caller:
+def _credentials(headers: CIMultiDict[str], connection: object | None) -> bytes | None:
+    """A digest of what upstream is shown of the caller."""
     shown = [f"{name}:{value}" for name in ("Authorization", "Cookie") for value in headers.getall(name, ())]
-    credentials = blake2b("\n".join(shown).encode("utf-8", "surrogateescape")).digest() if shown else None
-    return Caller(credentials, None, request.remote)
+    if connection is not None:  # what it was logged in with is upstream's knowledge
+        shown.append(str(connection))
+    return blake2b("\n".join(shown).encode("utf-8", "surrogateescape")).digest() if shown else None
 
 
 def _directives(headers: CIMultiDict[str]) -> Directives:

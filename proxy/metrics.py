@@ -59,6 +59,7 @@ class Metrics:
         self.sweeps_stopped = self._counter(
             "sweeps_stopped", "Sweeps that wait for the operator.", "entity_set"
         )
+        self.logins_failed = self._counter("logins_failed", "Logins to upstream that failed.")
         self.unexpected_errors = self._counter("unexpected_errors", "Errors that nobody expected.")
         self.open_intents = Gauge(
             "syncpoint_open_intents",

@@ -38,7 +38,7 @@ async def _desk(settings: Settings) -> AsyncIterator[tuple[Desk, Casebook]]:
     async with _at_work(settings) as (service, model, store):
         background = Background(service.observe)
         feeder = Feeder(service.mirror, background, service.observe)
-        sender = Sender(service.mirror, service.upstream, service.observe)
+        sender = Sender(service.mirror, service.upstream, service.observe, set())
         writer = Writer(service.mirror, service.upstream, sender, feeder, background, service.now)
         alive = asyncio.create_task(stay_alive(store))
         try:

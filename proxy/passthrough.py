@@ -6,6 +6,7 @@ the origin in fields that name one.
 
 from __future__ import annotations
 
+import asyncio
 import re
 import socket
 import struct
@@ -17,17 +18,21 @@ from aiohttp.http import SERVER_SOFTWARE
 from multidict import CIMultiDict
 
 from proxy.reconcile.ports import UpstreamFailure
-from proxy.uploads import Upload
+from proxy.uploads import CLIENT_PATIENCE_S, Upload
 from proxy.upstream.client import (
     MAX_HEADERS,
     MAX_LINE_BYTES,
     READ_BUFFER_BYTES,
-    StreamedReply,
-    UpstreamClient,
 )
 from proxy.upstream.headers import passed_headers, request_headers, rewrite_origins
+from proxy.upstream.login import AnyClient
+from proxy.upstream.streamed import StreamedReply
 from proxy.upstream.wire import exact_head, replace_head
 
+# As IIS: how long a client's connection may lie idle, or take for the head of a request.
+CLIENT_IDLE_S = 120.0
+# What can stand in a Host field (RFC 3986, 3.2.2, without user and spare delimiters): it goes into answers.
+_HOST = re.compile(r"(?:[\w.~%-]+|\[[0-9A-Fa-f:.]+\])(?::\d{0,5})?", re.ASCII)
 _ADDED_BY_AIOHTTP = ("Server", "Date", "Content-Type")
 _SAID: web.ResponseKey[CIMultiDict[str]] = web.ResponseKey("said", CIMultiDict)
 _AFTER_AUTHORITY = re.compile(r"\A[^:/?#]+://[^/?#]*")
@@ -36,9 +41,10 @@ _AFTER_AUTHORITY = re.compile(r"\A[^:/?#]+://[^/?#]*")
 def server_options() -> dict[str, Any]:
     """How the server reads requests: keyword arguments of `aiohttp.web.AppRunner`.
 
-    Long request lines and fields (filters, Kerberos tokens); request bodies as they came, compressed
-    ones too; buffers that keep a gigabyte at memory speed; no access log, because the app writes one
-    line of its own. Handlers go on when their client leaves: a write that was sent on has to be settled.
+    Long request lines and fields (filters, Kerberos tokens), but no patience without end; request bodies as
+    they came, compressed ones too; buffers that keep a gigabyte at memory speed; no access log, because the
+    app writes one line of its own. Handlers go on when their client leaves: a write that was sent on has to
+    be settled.
     """
     return {
         "max_line_size": MAX_LINE_BYTES,
@@ -47,6 +53,7 @@ def server_options() -> dict[str, Any]:
         "auto_decompress": False,
         "read_bufsize": READ_BUFFER_BYTES,
         "handler_cancellation": False,
+        "keepalive_timeout": CLIENT_IDLE_S,
         "access_log": None,
     }
 
@@ -79,20 +86,21 @@ async def drop_added_headers(request: web.BaseRequest, response: web.StreamRespo
 
 async def pass_through(
     request: web.Request,
-    upstream: UpstreamClient,
+    upstream: AnyClient,
     *,
     client_origin: str,
     body_limit: int | None = None,
+    connection: object | None = None,
     through: Callable[[AsyncIterator[bytes]], AsyncIterator[bytes]] | None = None,
 ) -> web.StreamResponse:
     """Forward a request and stream upstream's answer down.
 
     `client_origin`: scheme, host and port that the client used; takes the place of upstream's in headers.
-    `body_limit`: bytes that the request's body may have. `through`: watches the body go up. The returned
-    response is sent already; where upstream broke off, or the client left, its connection is closed. Raises
-    UpstreamFailure while nothing has been answered; HTTPRequestEntityTooLarge over the limit, HTTPBadRequest
-    or HTTPRequestTimeout for a body that does not come whole (upstream then gets a request it can see is cut,
-    or none), HTTPNotImplemented for CONNECT, which asks for a tunnel.
+    `body_limit`: bytes that the request's body may have. `connection`: as in `Request`. `through`: watches
+    the body go up. The returned response is sent already; where upstream broke off, or the client left, its
+    connection is closed. Raises UpstreamFailure while nothing has been answered; HTTPRequestEntityTooLarge
+    over the limit, HTTPBadRequest or HTTPRequestTimeout for a body that does not come whole (upstream then
+    gets a request it can see is cut, or none), HTTPNotImplemented for CONNECT, which asks for a tunnel.
     """
     target = upstream_target(request)
     headers = request_headers(request.raw_headers)
@@ -102,7 +110,7 @@ async def pass_through(
         body = upload.pieces() if upload else None
         if body is not None and through is not None:
             body = through(body)
-        async with await upstream.stream(request.method, target, headers, body) as reply:
+        async with await upstream.stream(request.method, target, headers, body, connection) as reply:
             response = _response(reply, upstream.origin, client_origin)
             await _relay(reply, response, request)
     except UpstreamFailure:
@@ -130,6 +138,25 @@ def upstream_target(request: web.Request) -> str:
     if not after_authority and request.method == "OPTIONS":
         return "*"
     return after_authority if after_authority.startswith("/") else "/" + after_authority
+
+
+class BadHost(web.HTTPBadRequest):
+    """The request's Host is none."""
+
+
+def proxy_origin(request: web.Request, public_origin: str) -> str:
+    """Scheme, host and port by which the client knows the proxy. Raises BadHost where it says nonsense.
+
+    The parser lets no other number of Host fields through than RFC 9112 (3.2) wants. HTTP/1.0 may have none:
+    then it is the address that was reached.
+    """
+    named = request.headers.get("Host")
+    if named is not None and not _HOST.fullmatch(named):
+        raise BadHost
+    if public_origin or named:
+        return public_origin or f"{request.scheme}://{named}"
+    host, port, *_ = request.transport.get_extra_info("sockname") if request.transport else ("localhost", 0)
+    return f"{request.scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 class _PassedResponse(web.StreamResponse):
@@ -164,10 +191,15 @@ async def _relay(reply: StreamedReply, response: web.StreamResponse, request: we
             if reply.is_whole:
                 last = piece
             else:
-                await response.write(piece)
+                async with asyncio.timeout(CLIENT_PATIENCE_S):
+                    await response.write(piece)
         await response.write_eof(last)
     except ConnectionError:
         response.force_close()
+    except TimeoutError:  # who does not read must not keep a connection to upstream
+        response.force_close()
+        if request.transport is not None:
+            request.transport.abort()
 
 
 def _status_line(request: web.BaseRequest, response: web.StreamResponse) -> str:

@@ -107,5 +107,8 @@ Timeout = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Secret = Annotated[
+    SecretStr, PlainSerializer(lambda secret: MASK if secret.get_secret_value() else "", return_type=str)
+]
 SecretHeader = Annotated[SecretStr, PlainSerializer(lambda _: MASK, return_type=str)]
 PropertyName = Annotated[str, Field(min_length=1)]

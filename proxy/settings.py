@@ -18,46 +18,27 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Self
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    model_validator,
-)
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from proxy.odata.models import Kind, ModelDefinition, PropertyDefinition
-from proxy.reconcile.policy import (
-    Effect,
-    Mode,
-    OnConflict,
-    Policies,
-    Policy,
-    PollRules,
-    SweepRules,
-    SyncRules,
+from proxy.odata.models import ModelDefinition, PropertyDefinition
+from proxy.reconcile.policy import Effect, Policies, Policy, PollRules, SweepRules, SyncRules
+from proxy.setting_tables import (
+    BackgroundSettings,
+    DatabaseSettings,
+    DefaultPolicySettings,
+    LimitSettings,
+    ListenerTlsSettings,
+    LogSettings,
+    ModelPropertySettings,
+    ModelSettings,
+    SetPolicySettings,
+    SyncSettings,
+    Table,
+    UpstreamSettings,
 )
-from proxy.setting_types import (
-    Address,
-    Count,
-    DatabaseUrl,
-    HttpUrl,
-    ListenAddress,
-    Names,
-    Origin,
-    PropertyName,
-    Rate,
-    Seconds,
-    SecretHeader,
-    Share,
-    Timeout,
-    fields_from_json,
-    list_from_json,
-    mask_password,
-)
+from proxy.setting_types import Address, DatabaseUrl, ListenAddress, Names, Origin, mask_password
 
 ENVIRONMENT_PREFIX = "SYNCPOINT_"
 # What Kubernetes and Docker links put into the environment of a service called "syncpoint".
@@ -72,147 +53,7 @@ class SettingsError(Exception):
         self.problems = tuple(problems)
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class LogSettings(_Table):
-    """What is logged, and how: `auto` is `console` on a terminal and `json` elsewhere."""
-
-    level: Literal["debug", "info", "warning", "error"] = "info"
-    format: Literal["auto", "json", "console"] = "auto"
-
-
-def _available_auth_mode(value: object) -> object:
-    if value == "caller":
-        raise ValueError('"caller" is not available yet; only "service" is, without a login')
-    return value
-
-
-class AuthSettings(_Table):
-    """Whose identity upstream sees."""
-
-    mode: Annotated[Literal["service"], BeforeValidator(_available_auth_mode)] = "service"
-
-
-class ServiceSettings(_Table):
-    """The proxy's own identity upstream, for what it asks with no client behind it."""
-
-    headers: Annotated[Mapping[str, SecretHeader], BeforeValidator(fields_from_json)] = {}
-
-
-class StampSettings(_Table):
-    """The properties that say when an entity last changed."""
-
-    modified: PropertyName = "ModifiedOn"
-    version: PropertyName = "VersionNumber"
-
-
-class UpstreamSettings(_Table):
-    """The service that is mirrored, and how patient we are with it."""
-
-    service_root: HttpUrl = ""
-    connections: Count = 32
-    connect_timeout_s: Timeout = 10.0
-    read_timeout_s: Timeout = 120.0
-    reply_limit_bytes: Count = 256 * 1024 * 1024
-    write_limit_s: Seconds = 300.0
-    deleted_code: Annotated[str, Field(min_length=1)] = "-2147220969"
-    auth: AuthSettings = AuthSettings()
-    service: ServiceSettings = ServiceSettings()
-    stamp: StampSettings = StampSettings()
-
-
-class SyncSettings(_Table):
-    """What holds for all entity sets; see `proxy.reconcile.policy.SyncRules`."""
-
-    settle_s: Seconds = 5.0
-    audit_share: Share = 0.01
-    lie_limit: Count = 5
-    conflict_trip: Count = 20
-
-
-class BackgroundSettings(_Table):
-    """What the proxy does without being asked, and how much of upstream it may use for it."""
-
-    enabled: bool = True
-    requests_in_flight: Count = 4
-    requests_per_s: Rate = 20.0
-    backfill_sets_at_once: Count = 3
-    poll_every_s: Timeout = 30.0
-    poll_overlap_s: Seconds = 300.0
-    look_back_s: Timeout = 86400.0
-    sweep_every_s: Timeout = 86400.0
-    sweep_pages_per_s: Rate = 1.0
-    sweep_missing_share: Share = 0.05
-    metadata_every_s: Timeout = 3600.0
-
-
-class LimitSettings(_Table):
-    """Bounds on what one client may use, and on how long stopping may take."""
-
-    request_body_bytes: Count = 64 * 1024 * 1024
-    mirror_page: Count = 5000
-    shutdown_s: Timeout = 30.0
-
-
-class DatabaseSettings(_Table):
-    """The pool of connections to Postgres."""
-
-    pool_size: Count = 10
-    statement_timeout_s: Timeout = 15.0
-    connect_timeout_s: Timeout = 5.0
-
-
-class DefaultPolicySettings(_Table):
-    """The policy of every entity set that says nothing else."""
-
-    mode: Mode = Mode.CHECKED
-    stale_if_error_s: Seconds = 0.0
-    on_conflict: OnConflict = OnConflict.ERROR
-    max_age_s: Seconds = 60.0
-    deletes_may_lag: bool = False
-    keep_revisions_days: Annotated[int, Field(ge=0)] = 0
-
-
-class EffectSettings(_Table):
-    """A write changes those entities of `set` that its properties `via` name."""
-
-    set: PropertyName
-    via: Annotated[tuple[str, ...], Field(min_length=1)]
-
-
-class SetPolicySettings(_Table):
-    """The policy of one entity set; what is None comes from the default policy."""
-
-    mode: Mode | None = None
-    stale_if_error_s: Seconds | None = None
-    on_conflict: OnConflict | None = None
-    max_age_s: Seconds | None = None
-    deletes_may_lag: bool | None = None
-    keep_revisions_days: Annotated[int, Field(ge=0)] | None = None
-    volatile: Names = ()
-    title: str = ""
-    effects: Annotated[tuple[EffectSettings, ...], BeforeValidator(list_from_json)] = ()
-
-
-class ModelPropertySettings(_Table):
-    """A property of a model; see `proxy.odata.models.PropertyDefinition`."""
-
-    kind: Kind
-    of: str = ""
-    model: str = ""
-
-
-class ModelSettings(_Table):
-    """An entity set under names that new services chose; see `proxy.odata.models.ModelDefinition`."""
-
-    set: str = ""
-    key: str = "id"
-    properties: Mapping[str, ModelPropertySettings] = {}
-
-
-class Settings(_Table):
+class Settings(Table):
     """All settings. Parts are handed down; nobody but the wiring holds the whole."""
 
     listen: ListenAddress = Address("127.0.0.1", 8010)
@@ -220,6 +61,7 @@ class Settings(_Table):
     database_url: DatabaseUrl = Field(default="", repr=False)
     data_dir: Path = Path(".syncpoint")
     public_origin: Origin = ""
+    tls: ListenerTlsSettings = ListenerTlsSettings()
     log: LogSettings = LogSettings()
     upstream: UpstreamSettings = UpstreamSettings()
     sync: SyncSettings = SyncSettings()
@@ -270,8 +112,9 @@ class Settings(_Table):
 
     def policies(self) -> Policies:
         """The dial as the sync rules know it."""
-        default = Policy(**dict(self.defaults))
-        return Policies(default, {name: _policy(default, own) for name, own in self.sets.items()})
+        default = Policy(**dict(self.defaults) | {"secured": _set_of(self.defaults.secured)})
+        own = {name: _policy(default, own) for name, own in self.sets.items()}
+        return Policies(default, own, self.upstream.auth.mode == "caller")
 
     def sync_rules(self) -> SyncRules:
         """What holds for all sets, as the sync rules know it."""
@@ -281,6 +124,8 @@ class Settings(_Table):
             deleted_code=self.upstream.deleted_code,
             modified_property=self.upstream.stamp.modified,
             version_property=self.upstream.stamp.version,
+            per_caller=self.upstream.auth.mode == "caller",
+            visibility_ttl_s=self.upstream.auth.visibility_ttl_s,
         )
 
     def poll_rules(self) -> PollRules:
@@ -299,7 +144,8 @@ class Settings(_Table):
         Where the clients' own credentials go upstream there is none but a stated one (rule 8).
         """
         stated = {name: value.get_secret_value() for name, value in self.upstream.service.headers.items()}
-        return stated if stated or self.upstream.auth.mode == "service" else None
+        has_identity = stated or self.upstream.service.mode or self.upstream.auth.mode != "caller"
+        return stated if has_identity else None
 
     def definitions(self) -> dict[str, ModelDefinition]:
         """The models, not yet held against a metadata document."""
@@ -322,10 +168,15 @@ class Settings(_Table):
 Location = tuple[int | str, ...]
 
 
+def _set_of(names: Names | None) -> frozenset[str] | None:
+    return None if names is None else frozenset(names)
+
+
 def _policy(default: Policy, own: SetPolicySettings) -> Policy:
     return replace(
         default,
-        **own.model_dump(include=set(DefaultPolicySettings.model_fields), exclude_none=True),
+        **own.model_dump(include=set(DefaultPolicySettings.model_fields) - {"secured"}, exclude_none=True),
+        secured=default.secured if own.secured is None else _set_of(own.secured),
         volatile=frozenset(own.volatile),
         title=own.title or None,
         effects=tuple(Effect(effect.set, effect.via) for effect in own.effects),
@@ -374,7 +225,8 @@ def _problem(
         message = "must be a table"
     else:
         message = message.removeprefix("Value error, ").replace("Input should", "must", 1)
-        if kind != "value_error" and isinstance(value, (str, int, float)):
+        is_secret = location[-1:] == ("password",)
+        if kind != "value_error" and not is_secret and isinstance(value, (str, int, float)):
             message += f", not {value!r}"
     variable = sources.get(location)
     return f"{_dotted(location)}: {message}" + (f" (from {variable})" if variable else "")

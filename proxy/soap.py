@@ -11,7 +11,7 @@ from proxy.odata.soap import PATH
 from proxy.passthrough import pass_through
 from proxy.reconcile.messages import Messages
 from proxy.reconcile.ports import Intent, Outcome, Provenance, Source, UpstreamFailure
-from proxy.upstream.client import UpstreamClient
+from proxy.upstream.login import AnyClient
 
 # A message that names records is short; what is longer carries attachments, and is not held back to be read.
 _READ_BYTES = 4 * 1024 * 1024
@@ -50,13 +50,14 @@ class _Watched:
 
 async def pass_message(
     request: web.Request,
-    upstream: UpstreamClient,
+    upstream: AnyClient,
     messages: Messages,
     model: Model,
     *,
     request_id: str,
     client_origin: str,
     body_limit: int | None,
+    connection: object | None,
 ) -> web.StreamResponse:
     """Pass a message through. Raises what `pass_through` raises."""
     provenance = Provenance(Source.CLIENT_WRITE, request_id, None, request.remote)
@@ -64,7 +65,12 @@ async def pass_message(
     outcome: Outcome | None = None
     try:
         response = await pass_through(
-            request, upstream, client_origin=client_origin, body_limit=body_limit, through=watched.pieces
+            request,
+            upstream,
+            client_origin=client_origin,
+            body_limit=body_limit,
+            connection=connection,
+            through=watched.pieces,
         )
         outcome = Outcome.APPLIED if 200 <= response.status < 300 else Outcome.REFUSED
         return response

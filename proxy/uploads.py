@@ -12,11 +12,18 @@ from aiohttp import web
 CLIENT_PATIENCE_S = 120.0
 
 
+class UnknownCoding(web.HTTPNotImplemented):
+    """The body is in a transfer coding other than chunked, which ends at this proxy (RFC 9112, 6.1)."""
+
+
 class Upload:
     """A body on its way up. `error`: what the client is told where it did not come whole."""
 
     def __init__(self, request: web.BaseRequest, limit: int | None) -> None:
-        """`limit`: bytes that the body may have. Raises HTTPRequestEntityTooLarge where it announces more."""
+        """`limit`: bytes that the body may have. Raises HTTPRequestEntityTooLarge where it announces more,
+        UnknownCoding."""
+        if request.headers.get("Transfer-Encoding", "chunked").strip().lower() != "chunked":
+            raise UnknownCoding
         self._content = request.content
         self._limit = limit
         self.error: web.HTTPException | None = None

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
+from multidict import CIMultiDict, CIMultiDictProxy
+
 HOP_BY_HOP = frozenset(
     {
         "connection",
@@ -19,12 +21,21 @@ HOP_BY_HOP = frozenset(
     }
 )
 _TUNNELLED = frozenset({"MERGE", "PATCH", "PUT", "DELETE"})
+_OF_A_CONNECTION = re.compile(r"(?i)(?<![^\s,])(?:ntlm|negotiate|kerberos|nego2)(?![^\s,])")
 # A directive up to its comma, or else whatever stands there. Possessive throughout, so that it is linear.
 _DIRECTIVE = re.compile(
     r'\s*+([^\s,=";]++)\s*+(?:=\s*+(?:"((?:[^"\\]|\\.)*)"|([^\s,"]*+)))?\s*+(?:,|\Z)|[^,]*+(?:,|\Z)'
 )
 
 _VERSION = re.compile(r"\s*+([0-9]{1,9})\.([0-9]{1,9})")
+
+
+def logs_in_connection(headers: CIMultiDict[str] | CIMultiDictProxy[str]) -> bool:
+    """True for a message of a login that holds for the connection: NTLM, Negotiate (RFC 4559, 6).
+
+    Wherever in the field the scheme stands: one overlooked would log in a connection that others use.
+    """
+    return any(map(_OF_A_CONNECTION.search, headers.getall("Authorization", ())))
 
 
 def effective_method(method: str, headers: Mapping[str, str]) -> str:

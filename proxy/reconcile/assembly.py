@@ -15,7 +15,7 @@ from typing import Literal
 from proxy.odata import atom
 from proxy.odata.edm import EntitySet, Model
 from proxy.odata.query_options import restore_select
-from proxy.odata.verbose_json import Sliced, hold_origins, restore_origins, select_members
+from proxy.odata.verbose_json import Sliced, fill_members, hold_origins, restore_origins, select_members
 
 JSON_TYPE = "application/json;charset=utf-8"
 ATOM_TYPE = "application/atom+xml;charset=utf-8"
@@ -25,7 +25,8 @@ ATOM_TYPE = "application/atom+xml;charset=utf-8"
 class Shape:
     """The form in which a client wants entities. `title`: the property that Atom titles show, "" for none.
 
-    `query`: the client's raw query; `select`: its `$select`, None for all properties.
+    `query`: the client's raw query; `select`: its `$select`, None for all properties. `secured`: what of
+    that is not in documents, and comes from upstream's reply each time.
     """
 
     entity_set: EntitySet
@@ -36,6 +37,7 @@ class Shape:
     query: str | None
     origin: str
     root_path: str
+    secured: tuple[str, ...] = ()
 
     @property
     def content_type(self) -> str | None:
@@ -50,6 +52,10 @@ def follows_select(raw: Mapping[str, object], asked_names: Sequence[str]) -> boo
 
 def entity_body(document: str, around: tuple[str, Sliced] | None, shape: Shape, now: datetime) -> str | None:
     """The body for one stored document; `around` is the JSON reply that confirmed it."""
+    if shape.secured:
+        if around is None:
+            return None
+        document = _with_secured(document, around, 0, shape)
     if shape.format == "atom":
         whole = restore_origins(document, shape.origin)
         return atom.entry_from_document(
@@ -81,6 +87,8 @@ def page_body(
     link = _next_link(text, sliced, shape.query, asked_names)
     if link is None:
         return None
+    if shape.secured:
+        documents = [_with_secured(d, around, number, shape) for number, d in enumerate(documents)]
     if shape.format == "atom":
         return _feed(documents, link, shape, now)
     entities = [d if shape.select is None else select_members(d, shape.select) for d in documents]
@@ -98,6 +106,13 @@ def page_body(
         pieces += (text[at:start], replacement)
         at = end
     return restore_origins("".join((*pieces, text[at:])), shape.origin)
+
+
+def _with_secured(document: str, around: tuple[str, Sliced], number: int, shape: Shape) -> str:
+    """The document with what the reply shows in its secured properties."""
+    start, end = around[1].spans[number]
+    shown = hold_origins(around[0][start:end], shape.root_path)
+    return fill_members(document, shown, shape.secured)
 
 
 def _indented_as(entity: str, shown: str) -> str:

@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from hashlib import blake2b
+from typing import Any
 
 from proxy.odata.edm import EntityKey, EntitySet, Model
 from proxy.odata.errors import ODataError
@@ -21,7 +23,14 @@ from proxy.reconcile.exchange import Answer, Ask, CacheStatus, Relayed
 from proxy.reconcile.feeder import Feeder
 from proxy.reconcile.mirror import KEYS_PER_REQUEST, Mirror
 from proxy.reconcile.observations import Observe, StoreFailed
-from proxy.reconcile.outcomes import chosen_key, outcome_of, requested_changes, shows, touched_by
+from proxy.reconcile.outcomes import (
+    chosen_key,
+    outcome_of,
+    read_posted,
+    requested_changes,
+    shows,
+    touched_by,
+)
 from proxy.reconcile.ports import (
     Fetched,
     Intent,
@@ -173,11 +182,23 @@ class BatchWriter:
             entity_set=batch.writes[0][0].entity_set,
             target=None,
             touched=touched,
-            body=ask.request.body,
+            body=ask.request.body if self._may_keep(batch, model) else b"",
             content_type=ask.request.headers.get("Content-Type", ""),
             before=_digest_of([one for _, step in batch.writes if (one := step.written)], before),
             provenance=ask.provenance(Source.CLIENT_WRITE),
             opened_at=self._now(),
+        )
+
+    def _may_keep(self, batch: Batch, model: Model) -> bool:
+        """False where one of the writes may post what is never stored; a delete posts nothing."""
+
+        def posted(operation: Write, step: Step) -> Mapping[str, Any] | None:
+            return read_posted(operation, step.part.body, step.part.headers.get("Content-Type", ""), model)
+
+        return all(
+            isinstance(operation, DeleteEntity)
+            or self._mirror.may_keep(operation.entity_set, partial(posted, operation, step))
+            for operation, step in batch.writes
         )
 
     # After
@@ -242,10 +263,12 @@ class BatchWriter:
         )
         for entity_set, state in shown.seen:
             stale += touched_by(self._mirror.sets.policy(entity_set).effects, state.values, model)
+        may_store = self._mirror.sets.may_store
+        stale += (Touched(of, state.key) for of, state in shown.seen if not may_store(of))
         return Settlement(
             Outcome.APPLIED,
             number,
-            seen=shown.seen,
+            seen=[(of, state) for of, state in shown.seen if may_store(of)],
             removed=shown.removed,
             stale=stale,
             written=shown.written,
@@ -296,13 +319,14 @@ class BatchWriter:
         """The entities whose state as the batch made it was gone when they were read back (rule 5)."""
         after = {(entity_set.name, state.key): state for entity_set, state in shown.seen}
         rules = self._mirror.rules
-        leave_out = frozenset({rules.modified_property, rules.version_property})
+        stamp_names = {rules.modified_property, rules.version_property}
         found = []
         for one in intended_by(((operation, step) for operation, step, _ in applied), model):
             at = None if one.key is None else (one.entity_set.name, one.key)
             if at is None or one.key is None or one.posted is None or at not in after:
                 continue
             held = before.get(at)
+            leave_out = self._mirror.sets.secured(one.entity_set) | stamp_names
             changes = requested_changes(one.posted, held.values if held else None, leave_out)
             if not shows(changes, after[at].values):
                 found.append(Touched(one.entity_set, one.key))

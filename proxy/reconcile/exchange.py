@@ -7,6 +7,7 @@ from typing import Literal
 
 from multidict import CIMultiDict, CIMultiDictProxy
 
+from proxy.odata.headers import logs_in_connection
 from proxy.odata.uri import split_target
 from proxy.reconcile.ports import Caller, Directives, Provenance, Reply, Request, Source
 
@@ -36,18 +37,26 @@ class Ask:
     def query(self) -> str | None:
         return split_target(self.request.target)[1]
 
+    @property
+    def is_login(self) -> bool:
+        """True for a message of a login of the client's connection: only upstream itself can answer it."""
+        return logs_in_connection(self.request.headers)
+
     def own_read(self, target: str) -> Request:
         """A GET of `target` on the caller's behalf, answered in verbose JSON.
 
-        Carries the client's headers; those of a write that speak of its body or its method stay behind.
+        Carries the client's headers and leaves on its connection; fields of a write that speak of its body
+        or its method stay behind, and a message of a login, which is good for one request only.
         """
         headers = CIMultiDict(self.request.headers)
+        if self.is_login:
+            headers.popall("Authorization")
         if self.request.method != "GET":
             for name in _OF_A_WRITE:
                 headers.popall(name, None)
         if self.request.method != "GET" or self.format != "json":
             headers["Accept"] = "application/json"
-        return Request("GET", target, headers)
+        return Request("GET", target, headers, connection=self.request.connection)
 
     def provenance(self, source: Source) -> Provenance:
         return Provenance(source, self.request_id, self.caller.user, self.caller.client)

@@ -74,7 +74,7 @@ class Feeder:
 
     def refresh(self, entity_set: EntitySet, keys: Sequence[EntityKey], ask: Ask, model: Model) -> None:
         """Fetch these entities and store them."""
-        if keys:
+        if keys and self._mirror.sets.may_store(entity_set):
             self._background.spawn("refresh", self._quietly(self._refresh(entity_set, keys, ask, model)))
 
     async def _quietly(self, work: object) -> None:
@@ -113,7 +113,7 @@ class Feeder:
             await self._refresh_shown(entity_set, lacking, number, ask, model)
         if isinstance(operation, ReadCollection):
             self._mirror.sets.page_seen(entity_set, len(keys), sum(_is_good(held.get(key)) for key in keys))
-            names = self._mirror.stamp_names(entity_set)
+            names = (*self._mirror.stamp_names(entity_set), *self._mirror.secured(entity_set, options.select))
             self._mirror.sets.page_fed(f"{ask.path}?{with_select(ask.query, names)}")
         if ask.format == "atom" and is_whole:
             form = "feed" if isinstance(operation, ReadCollection) else "entry"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from hashlib import blake2b
 
 from multidict import CIMultiDict
@@ -16,6 +17,7 @@ from multidict import CIMultiDict
 from proxy.odata.csdl import parse_metadata
 from proxy.odata.edm import Model
 from proxy.odata.errors import ODataError
+from proxy.reconcile.exchange import Ask
 from proxy.reconcile.observations import MetadataChanged, MetadataLoaded, MetadataUnusable, Observe
 from proxy.reconcile.ports import Request, Store, StoreUnavailable, Upstream, UpstreamFailure
 
@@ -48,20 +50,32 @@ class Metadata:
         self._suspected = asyncio.Event()
         self.model: Model | None = None
 
-    async def load(self) -> bool:
-        """Read the document from upstream, else from the store. True where it is upstream's."""
+    async def load(self, ask: Ask | None = None) -> bool:
+        """Read the document from upstream, else from the store. True where it is upstream's.
+
+        `ask`: on whose behalf; None: as the proxy itself.
+        """
         self._suspected.clear()
+        target = f"{self._root_path}/$metadata"
+        request = ask.own_read(target) if ask else Request("GET", target, CIMultiDict(self._headers))
+        headers = CIMultiDict(request.headers)
+        headers["Accept"] = "application/xml"
+        request = replace(request, headers=headers)
         try:
-            headers = CIMultiDict({**self._headers, "Accept": "application/xml"})
-            reply = await self._upstream.send(Request("GET", f"{self._root_path}/$metadata", headers))
+            reply = await self._upstream.send(request)
             if reply.status == 200 and await self.see(reply.body):
                 return True
             self._observe(MetadataUnusable(f"upstream answered {reply.status} {reply.media_type}"))
         except UpstreamFailure as error:
             self._observe(MetadataUnusable(f"upstream: {type(error).__name__}"))
         if self.model is None:
-            await self._load_stored()
+            await self.load_stored()
         return False
+
+    @property
+    def is_wanted(self) -> bool:
+        """True where there is no document, or one that an entity does not fit."""
+        return self.model is None or self._suspected.is_set()
 
     def suspect(self) -> None:
         """An entity does not fit the document: there may be a newer one."""
@@ -104,7 +118,8 @@ class Metadata:
             return await asyncio.to_thread(parse_metadata, document) if document else None
         return None
 
-    async def _load_stored(self) -> None:
+    async def load_stored(self) -> None:
+        """Use the document last seen, where there is one."""
         try:
             document = await self._store.latest_metadata()
         except StoreUnavailable as error:

@@ -6,7 +6,7 @@ Shared by every driver. Nothing else in this package stores an entity, but the w
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -108,6 +108,20 @@ class Mirror:
             *entity_type.key,
         )
 
+    def secured(self, entity_set: EntitySet, select: Collection[str] | None) -> tuple[str, ...]:
+        """What a check selects beside: the secured properties that `select`, the client's, shows."""
+        secured = self.sets.secured(entity_set)
+        asked = secured if select is None else secured.intersection(select)
+        return tuple(name for name in entity_set.entity_type.properties if name in asked)
+
+    def may_keep(self, entity_set: EntitySet, posted: Callable[[], Mapping[str, Any] | None]) -> bool:
+        """False where what a write posted, read by property, may hold what is never stored (rule 8)."""
+        secured = self.sets.secured(entity_set)
+        if not secured and not self.rules.per_caller:
+            return True
+        read = posted() if self.sets.may_store(entity_set) else None
+        return read is not None and read.keys() <= entity_set.entity_type.properties.keys() - secured
+
     def stamp_of(self, raw: Mapping[str, Any], entity_set: EntitySet) -> Stamp:
         """The stamp in an entity's JSON. Raises ODataError."""
         return Stamp(
@@ -180,10 +194,12 @@ class Mirror:
             raise ODataError(f"The entity does not show its property '{min(missing)}'.")
         values = verbose_json.parse_entity(raw, entity_type, model)
         stamp = self.stamp_of(raw, entity_set)
-        leave_out = self.sets.policy(entity_set).volatile | {
-            self.rules.modified_property,
-            self.rules.version_property,
-        }
+        secured = self.sets.secured(entity_set)
+        if secured:
+            text = verbose_json.null_members(text, secured)
+            values = values | dict.fromkeys(secured & values.keys())
+        stamp_names = {self.rules.modified_property, self.rules.version_property}
+        leave_out = self.sets.policy(entity_set).volatile | secured | stamp_names
         return Fetched(
             key=verbose_json.entity_key(values, entity_type),
             document=verbose_json.hold_origins(text, self.root_path),
@@ -220,8 +236,7 @@ class Mirror:
         if len(keys) > 1:
             tests = (key_test(entity_set, key) for key in keys)
             target = f"{root}/{entity_set.name}?$filter={'%20or%20'.join(tests)}"
-        number = await self.store.next_fetch_number()
-        reply = await self._upstream.send(ask.own_read(target))
+        number, reply = await self.ask_upstream(target, ask)
         return self.read_entities(reply, entity_set, model, number)
 
     def is_gone(self, reply: Reply, ask: Ask, *, was_deleted: bool = False) -> bool:
@@ -230,7 +245,7 @@ class Mirror:
         A caller's own credentials may hide an entity, so only the proxy's identity can tell, or a DELETE
         of the caller's before.
         """
-        may_tell = was_deleted or ask.caller.credentials is None
+        may_tell = was_deleted or (ask.caller.credentials is None and not self.rules.per_caller)
         return (
             reply.status == 404
             and may_tell
@@ -261,6 +276,8 @@ class Mirror:
 
         Raises StoreUnavailable; then nothing of it is known to be stored.
         """
+        if not self.sets.may_store(entity_set):
+            return Absorbed()
         held = await self.store.get(entity_set, [state.key for state in fetched])
         puts, touches, conflicts = [], [], {}
         lies = set()

@@ -201,6 +201,8 @@ class _Reading:
         """Raises NotInMirror where the main listener would never answer from the mirror for this set."""
         if self.ask.only_if_cached and await self.sets.is_forwarded(entity_set):
             raise NotInMirror(f"{entity_set.name} is not answered from the mirror.")
+        if self.ask.only_if_cached and self.sets.secured(entity_set):
+            raise NotInMirror(f"The mirror does not hold all of {entity_set.name}: some of it is secured.")
 
     def _usable(self, held: Stored | None, entity_set: EntitySet, key: EntityKey) -> Stored:
         """The row, where it may stand for its entity."""

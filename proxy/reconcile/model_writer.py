@@ -110,7 +110,7 @@ class _Writing:
         if key is not None:
             await self._keep(of, key, posted)
             return None
-        row = self.reader.row_in(answer, ())
+        row = self.reader.row_in(answer, of, ())
         made = None if row is None else ((of.key.name, of.key.value_in(raw_of(row))),)
         await self._keep(of, made, posted)
         if row is None or made is None:

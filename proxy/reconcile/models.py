@@ -81,7 +81,7 @@ class ModelReader:
             return await self.mirror_reader(mapped, root).read(_from(ask, root, path, query), mapped.model)
         of, key = addressed
         checked = await self.check(of, key, ask, mapped)
-        row = self.row_in(checked, key)
+        row = self.row_in(checked, of, key)
         if row is None:
             return told(checked)
         reader = self.mirror_reader(mapped, root, {(of.entity_set.name, key): row})
@@ -106,8 +106,11 @@ class ModelReader:
         operation = ReadEntity(of.source, source_key, parse_query(None))
         return await self._reader.read(operation, to_upstream(ask, "GET", target), mapped.source)
 
-    def row_in(self, answer: Answer, key: EntityKey) -> Stored | None:
-        """The entity that upstream's set has answered with, as a row; None where it did not."""
+    def row_in(self, answer: Answer, of: MappedSet, key: EntityKey) -> Stored | None:
+        """The entity that upstream's set has answered with, as a row; None where it did not.
+
+        Without what is secured: who may see that, only upstream can say (rule 8).
+        """
         if isinstance(answer, Relayed) and (answer.cut or answer.reply.status not in (200, 201)):
             return None
         body = answer.reply.body if isinstance(answer, Relayed) else answer.body
@@ -121,7 +124,9 @@ class ModelReader:
             return None
         start, end = sliced.spans[0]
         at = self._now() - timedelta(seconds=age)
-        return Stored(key, text[start:end], Stamp(), b"", settled=True, fetch_number=0, fetched_at=at)
+        secured = self._reader.secured(of.source) if of.source else frozenset()
+        document = verbose_json.null_members(text[start:end], secured)
+        return Stored(key, document, Stamp(), b"", settled=True, fetch_number=0, fetched_at=at)
 
     def mirror_reader(
         self, mapped: Mapped, root: str, known: Mapping[tuple[str, EntityKey], Stored] | None = None

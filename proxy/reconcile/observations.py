@@ -124,6 +124,18 @@ class MetadataUnusable:
 
 
 @dataclass(frozen=True, slots=True)
+class LoggedIn:
+    """The proxy's own login to upstream succeeded."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoginFailed:
+    """The proxy's own login to upstream did not; `reason` holds nothing secret."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class MetadataChanged:
     """Upstream's metadata document is another one than before: so many properties came and went."""
 
@@ -214,6 +226,8 @@ Observation = (
     | AtomProven
     | MetadataLoaded
     | MetadataUnusable
+    | LoggedIn
+    | LoginFailed
     | MetadataChanged
     | EntityUnreadable
     | LeaseNotKept

@@ -165,6 +165,7 @@ class Desk:
         rules = self._service.rules
         leave_out = {
             *_SERVER_MADE,
+            *self._service.sets.secured(entity_set),
             *entity_set.entity_type.key,
             rules.modified_property,
             rules.version_property,

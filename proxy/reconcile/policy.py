@@ -41,7 +41,8 @@ class Policy:
     `stale_if_error_s`: seconds a stored entity may be shown while upstream fails. `volatile`: properties
     that change without meaning anything; left out of the content digest. `title`: the property that
     Atom titles show, where declared. `max_age_s`: how old an answer of mode `bounded` may be;
-    `deletes_may_lag`: without regard to deletes.
+    `deletes_may_lag`: without regard to deletes. `secured`: properties that upstream shows to some callers
+    only; they are asked for in each check and never stored. None where nobody has said which they are.
     """
 
     mode: Mode = Mode.CHECKED
@@ -49,6 +50,7 @@ class Policy:
     on_conflict: OnConflict = OnConflict.ERROR
     volatile: frozenset[str] = frozenset()
     title: str | None = None
+    secured: frozenset[str] | None = None
     effects: tuple[Effect, ...] = ()
     keep_revisions_days: int = 0  # by the quarter they were recorded in; 0: for ever
     max_age_s: float = 60.0
@@ -64,7 +66,9 @@ class SyncRules:
     under an unmoved stamp before a set falls back to `forward`. `conflict_trip`: open conflicts before a
     set does. `write_limit_s`: how long after sending an unanswered write may still be applied.
     `modified_property`, `version_property`: the stamp's property names. `deleted_code`: the error code by
-    which upstream's 404 says that an entity does not exist (field manual, 8.3).
+    which upstream's 404 says that an entity does not exist (field manual, 8.3). `per_caller`: upstream sees
+    each caller's own credentials (rule 8); `visibility_ttl_s`: how long its having shown an entity to them
+    counts.
     """
 
     settle_s: float = 5.0
@@ -75,6 +79,8 @@ class SyncRules:
     modified_property: str = "ModifiedOn"
     version_property: str = "VersionNumber"
     deleted_code: str = "-2147220969"
+    per_caller: bool = False
+    visibility_ttl_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +106,15 @@ class SweepRules:
 
 @dataclass(frozen=True, slots=True)
 class Policies:
-    """Policies by entity set name, with the one for all others."""
+    """Policies by entity set name, with the one for all others. `per_caller`: as in `SyncRules`."""
 
     default: Policy = Policy()
     by_set: Mapping[str, Policy] = field(default_factory=dict)
+    per_caller: bool = False
 
     def of(self, entity_set: str) -> Policy:
         return self.by_set.get(entity_set, self.default)
+
+    def may_store(self, entity_set: str) -> bool:
+        """False where callers' rights differ and nobody has said in which properties (rule 8)."""
+        return not self.per_caller or self.of(entity_set).secured is not None

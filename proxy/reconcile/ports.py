@@ -34,6 +34,10 @@ class UpstreamUnreachable(UpstreamFailure):
     """No connection: nothing was sent."""
 
 
+class UpstreamLoginFailed(UpstreamFailure):
+    """The proxy's own login to upstream failed, or ended: nothing was carried out. The text is no secret."""
+
+
 class UpstreamTimeout(UpstreamFailure):
     """No complete answer in time."""
 
@@ -65,13 +69,15 @@ class Request:
     """A request to upstream, ready for the wire.
 
     `target` is the raw request target (path and query, percent-encoding as the client sent it);
-    `headers` end-to-end ones only, without Host.
+    `headers` end-to-end ones only, without Host. `connection`: what `Upstream` gave for a client's
+    connection that logs in as a whole, the request leaves on that one alone; None: on any.
     """
 
     method: str
     target: str
     headers: CIMultiDictProxy[str] | CIMultiDict[str]
     body: bytes = b""
+    connection: object | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +107,9 @@ class Reply:
 class Upstream(Protocol):
     """Sends one request and waits for the whole answer. Never repeats a request by itself.
 
-    Raises UpstreamFailure. `joinable` lets an equal request of the same caller that is still waiting
-    for a connection be answered by the same exchange (only for checks: rule 1).
+    Raises UpstreamFailure. `joinable` is for the proxy's own reads: an equal request of the same caller
+    that is still waiting for a connection is answered by the same exchange (rule 1), and none leaves
+    between the messages of a client's login.
     """
 
     async def send(self, request: Request, *, joinable: bool = False) -> Reply: ...
@@ -432,8 +439,8 @@ class Store(Protocol):
 class Caller:
     """Who asked, as far as it matters for serving and for history.
 
-    `credentials`: a digest of Authorization and Cookie, None where the request has neither; shared
-    flights are keyed by it. `user`: the name to record.
+    `credentials`: a digest of Authorization, Cookie and the connection logged in, None where there is none
+    of them. `user`: the name to record.
     """
 
     credentials: bytes | None = None

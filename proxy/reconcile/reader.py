@@ -7,7 +7,7 @@ fetched; and wherever the proxy cannot promise upstream's own bytes, the client'
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 
 from cachetools import LRUCache
@@ -25,7 +25,6 @@ from proxy.reconcile.freshness import (
     Need,
     Serve,
     age_of,
-    allowed_age,
     decide_entity_read,
     in_sync,
     is_servable,
@@ -43,6 +42,9 @@ from proxy.reconcile.ports import (
     UpstreamCut,
     UpstreamFailure,
 )
+from proxy.reconcile.visibility import Visibility
+
+Settle = Callable[[EntitySet, EntityKey, Ask, Model], Awaitable[None]]
 
 _CHECKED = CacheStatus(hit=True, detail="checked")
 _AGED = CacheStatus(hit=True, detail="age-allowed")
@@ -50,7 +52,11 @@ _STALE = CacheStatus(hit=True, detail="stale-if-error")
 
 
 class Reader:
-    """Answers reads. `now`: aware UTC. `draw`: uniform in [0, 1), chooses the hits to audit."""
+    """Answers reads. `now`: aware UTC. `draw`: uniform in [0, 1), chooses the hits to audit.
+
+    `settle`: what ends the open intents of an entity that a caller's fetch has shown (`Settler.settle_seen`),
+    where nobody looks for them in the background.
+    """
 
     def __init__(
         self,
@@ -60,6 +66,7 @@ class Reader:
         observe: Observe,
         now: Callable[[], datetime],
         draw: Callable[[], float] = random.random,
+        settle: Settle | None = None,
     ) -> None:
         self._mirror = mirror
         self._store = mirror.store
@@ -69,13 +76,19 @@ class Reader:
         self._observe = observe
         self._now = now
         self._draw = draw
+        self._settle = settle
+        self.visibility = Visibility(mirror.rules, now)
         self._confirmed: LRUCache[tuple[str, EntityKey], tuple[int, datetime]] = LRUCache(maxsize=100_000)
 
     async def read(self, operation: ReadEntity | ReadCollection, ask: Ask, model: Model) -> Answer:
         """Answer a GET. Raises SyncError where the sync rule demands it, and UpstreamFailure."""
         if ask.directives.no_store:
             return await self.forward(ask, CacheStatus(fwd="request", detail="no-store"))
+        if not self._sets.may_store(operation.entity_set):
+            return await self.forward(ask, CacheStatus(fwd="bypass", detail="secured-not-stated"))
         try:
+            if ask.is_login:
+                return await self._forward(operation, ask, model, "bypass", "login")
             if await self._sets.is_forwarded(operation.entity_set):
                 return await self._forward(operation, ask, model, "bypass", "forward-mode")
             shape = await self._shape(operation, ask, model)
@@ -87,6 +100,10 @@ class Reader:
         except StoreUnavailable as error:
             self._observe(StoreFailed("read", str(error)))
             return await self.forward(ask, CacheStatus(fwd="bypass", detail="store-unavailable"))
+
+    def secured(self, entity_set: EntitySet) -> frozenset[str]:
+        """The properties of the set that only upstream's answer to a caller may show to them."""
+        return self._sets.secured(entity_set)
 
     async def forward(self, ask: Ask, status: CacheStatus) -> Relayed:
         """Send the client's own request and pass its answer on, a cut one included."""
@@ -138,6 +155,7 @@ class Reader:
             ask.query,
             ask.origin,
             self._mirror.root_path,
+            self._mirror.secured(entity_set, options.select),
         )
 
     # One entity
@@ -149,8 +167,7 @@ class Reader:
             return await self._fetch(operation, ask, shape, held, "request")
         if held is not None and (followed := await self._sets.followed_at(entity_set, held)):
             self._confirm(entity_set, held, followed)
-        # Who shows credentials is always confirmed by upstream (rule 8).
-        allowed = 0.0 if ask.caller.credentials else allowed_age(ask.directives, self._lifetime_s(entity_set))
+        allowed = self.visibility.allowed_age(ask, entity_set, key, self._lifetime_s(entity_set))
         need = decide_entity_read(held, self._confirmed_at(entity_set, held), allowed, self._now())
         if isinstance(need, Serve) and held is not None:
             answer = self._from_held(held, shape, _AGED)
@@ -160,7 +177,7 @@ class Reader:
         return await self._fetch(operation, ask, shape, held, "stale" if held else "uri-miss")
 
     async def _check(self, operation: ReadEntity, ask: Ask, shape: Shape, held: Stored) -> Answer:
-        names = self._mirror.stamp_names(operation.entity_set)
+        names = (*self._mirror.stamp_names(operation.entity_set), *shape.secured)
         check = ask.own_read(f"{ask.path}?{with_select(ask.query, names)}")
         try:
             reply = await self._upstream.send(check, joinable=True)
@@ -184,6 +201,7 @@ class Reader:
         if not in_sync(held, seen) or self._is_audited():
             return await self._fetch(operation, ask, shape, held, "stale")
         self._confirm(operation.entity_set, held, reply.sent_at)
+        self.visibility.seen(ask, operation.entity_set, [held.key], reply.sent_at)
         text = None
         if self._may_slice(shape):
             text = entity_body(held.document or "", around, shape, self._now())
@@ -209,11 +227,14 @@ class Reader:
             if stale := self._stale(held, shape, ask):
                 return stale
             raise
+        if held is not None and held.intents and self._settle is not None:
+            await self._settle(entity_set, key, ask, shape.model)
         if look.fetched is None:
             if look.reply.status >= 500 and (stale := self._stale(held, shape, ask)):
                 return stale
             await self._note_absence(operation, ask, look.number, look.reply)
             return Relayed(look.reply, CacheStatus(fwd=why)) if is_own else await self._again(ask, why)
+        self.visibility.seen(ask, entity_set, [key], look.reply.sent_at)
         status = CacheStatus(fwd=why, stored=await self._let_in(entity_set, look.fetched, ask, held))
         if is_own:
             return Relayed(look.reply, status)
@@ -285,11 +306,10 @@ class Reader:
         return FromMirror(text.encode(), shape.content_type or JSON_TYPE, None, status, int(age))
 
     def _stale(self, held: Stored | None, shape: Shape, ask: Ask) -> FromMirror | None:
-        """What is held, where upstream fails and the set's policy lets it stand in (RFC 5861).
-
-        Not for who shows credentials: nobody has confirmed that they may see it (rule 8).
-        """
-        if held is None or not is_servable(held) or ask.caller.credentials:
+        """What is held, where upstream fails and the set's policy lets it stand in (RFC 5861)."""
+        if held is None or not is_servable(held):
+            return None
+        if not self.visibility.may_stand_in(ask.caller, shape.entity_set, held.key):
             return None
         answer = self._from_held(held, shape, _STALE)
         limit = self._sets.policy(shape.entity_set).stale_if_error_s
@@ -299,7 +319,7 @@ class Reader:
 
     async def _read_page(self, operation: ReadCollection, ask: Ask, shape: Shape) -> Answer:
         entity_set = operation.entity_set
-        names = self._mirror.stamp_names(entity_set)
+        names = (*self._mirror.stamp_names(entity_set), *shape.secured)
         target = f"{ask.path}?{with_select(ask.query, names)}"
         if ask.directives.no_cache:
             return await self._forward(operation, ask, shape.model, "request", "no-cache")
@@ -330,6 +350,7 @@ class Reader:
             text = page_body(documents, around, names, shape, self._now())
         if text is None:
             return await self._forward(operation, ask, shape.model, "bypass", "not-assembled")
+        self.visibility.seen(ask, entity_set, keys, reply.sent_at)
         for key in keys:
             self._confirm(entity_set, held[key], reply.sent_at)
         return FromMirror(text.encode(), shape.content_type, reply, _CHECKED)

@@ -26,11 +26,11 @@ from proxy.reconcile.ports import (
 class Sender:
     """Opens, sends and settles. `in_flight` holds the intents that this process is still working on."""
 
-    def __init__(self, mirror: Mirror, upstream: Upstream, observe: Observe) -> None:
+    def __init__(self, mirror: Mirror, upstream: Upstream, observe: Observe, in_flight: set[int]) -> None:
         self._store = mirror.store
         self._upstream = upstream
         self._observe = observe
-        self.in_flight: set[int] = set()
+        self.in_flight = in_flight
 
     async def open(self, new: NewIntent) -> Intent:
         """Commit the mark. Raises StoreUnavailable."""

@@ -51,6 +51,7 @@ class Service:
     now: Callable[[], datetime]
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     suspect_drift: Callable[[], None] = lambda: None
+    on_behalf_of: Ask | None = None
 
     @property
     def mirror(self) -> Mirror:
@@ -66,7 +67,9 @@ class Service:
 
     @property
     def ask(self) -> Ask:
-        """The proxy's own asking, with no client behind it."""
+        """The proxy's own asking, with no client behind it; or `on_behalf_of` the one whose ask that is."""
+        if self.on_behalf_of is not None:
+            return self.on_behalf_of
         headers = CIMultiDict({**self.headers, "Accept": "application/json"})
         return Ask(Request("GET", self.root_path, headers), "", "json", Caller(), Directives(), "")
 
@@ -90,9 +93,10 @@ class Service:
             raise ODataError("The link to the next page leads elsewhere.")
         return link[at:].replace(" ", "%20")
 
-    def is_gone(self, look: Look) -> bool:
-        """True where upstream told the proxy's own identity that the entity does not exist (rule 11)."""
-        return look.fetched is None and self.mirror.is_gone(look.reply, self.ask)
+    def is_gone(self, look: Look, *, was_deleted: bool = False) -> bool:
+        """True where upstream told the proxy's own identity, or after a delete of ours, that the entity does
+        not exist (rule 11)."""
+        return look.fetched is None and self.mirror.is_gone(look.reply, self.ask, was_deleted=was_deleted)
 
     async def refresh(
         self, entity_set: EntitySet, keys: list[EntityKey], model: Model, source: Source

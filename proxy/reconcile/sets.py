@@ -35,6 +35,14 @@ class Sets:
     def policy(self, entity_set: EntitySet) -> Policy:
         return self._policies.of(entity_set.name)
 
+    def may_store(self, entity_set: EntitySet) -> bool:
+        """False where nothing of the set may be kept or served (rule 8)."""
+        return self._policies.may_store(entity_set.name)
+
+    def secured(self, entity_set: EntitySet) -> frozenset[str]:
+        """The properties that are asked for in each check and never stored."""
+        return self.policy(entity_set).secured or frozenset()
+
     async def state(self, entity_set: EntitySet) -> SetState:
         """Raises StoreUnavailable."""
         state = self._states.get(entity_set.name)
@@ -44,7 +52,7 @@ class Sets:
 
     async def is_forwarded(self, entity_set: EntitySet) -> bool:
         """True where the set is never served from the mirror. Raises StoreUnavailable."""
-        if self.policy(entity_set).mode in (Mode.FORWARD, Mode.SHADOW):
+        if self.policy(entity_set).mode in (Mode.FORWARD, Mode.SHADOW) or not self.may_store(entity_set):
             return True
         return (await self.state(entity_set)).forward_reason is not None
 

@@ -17,6 +17,7 @@ from proxy.odata.errors import ODataError
 from proxy.odata.operation import MergeEntity, UpdateEntity
 from proxy.reconcile.batches import METHOD, Intended, intended_by, read_batch
 from proxy.reconcile.creations import look_for
+from proxy.reconcile.exchange import Ask
 from proxy.reconcile.mirror import Look
 from proxy.reconcile.observations import IntentSettled, StoreFailed, TaskFailed, UpstreamFailed
 from proxy.reconcile.outcomes import (
@@ -64,17 +65,29 @@ class Settler:
         self._next_looks.clear()
         await self._settle_due(self._service, model)
 
+    async def settle_seen(self, entity_set: EntitySet, key: EntityKey, ask: Ask, model: Model) -> None:
+        """Settle the abandoned intents that name an entity on behalf of a caller who just read it.
+
+        For a proxy without an identity of its own (rule 8). Raises StoreUnavailable.
+        """
+        service = replace(self._service, on_behalf_of=ask)
+        for intent in self._due(await service.store.intents_of(entity_set, key), model):
+            await _Settling(service, intent, model).run()
+
     async def _settle_due(self, service: Service, model: Model) -> None:
         intents = await service.store.open_intents(limit=_AT_MOST)
-        now = service.now()
-        due = [
+        due = self._due(intents, model)
+        await asyncio.gather(*(_Settling(service, intent, model).run() for intent in due))
+        open_ids = {intent.id for intent in intents}
+        self._next_looks = {number: at for number, at in self._next_looks.items() if number in open_ids}
+
+    def _due(self, intents: Sequence[Intent], model: Model) -> list[Intent]:
+        now = self._service.now()
+        return [
             intent
             for intent in intents
             if self._is_abandoned(intent) and _is_known(intent, model) and self._is_due(intent, now)
         ]
-        await asyncio.gather(*(_Settling(service, intent, model).run() for intent in due))
-        open_ids = {intent.id for intent in intents}
-        self._next_looks = {number: at for number, at in self._next_looks.items() if number in open_ids}
 
     def _is_abandoned(self, intent: Intent) -> bool:
         """True where no process can still be at work on it."""
@@ -138,7 +151,7 @@ class _Settling:
         if intent.method == "CreateEntity":
             return await self._create_settlement(self._model.entity_sets[intent.entity_set])
         intended = self._intended()
-        if any(one.key is None for one in intended) and not self._is_late:
+        if not self._is_late and (not intended or any(one.key is None for one in intended)):
             return None
         outcomes: list[Outcome] = []
         looks: list[tuple[Touched, Look, Outcome]] = []
@@ -147,7 +160,7 @@ class _Settling:
                 outcomes.append(Outcome.UNDETERMINED)
                 continue
             look = await self._service.look(one.entity_set, one.key, self._model)
-            if look.fetched is None and not self._service.is_gone(look):
+            if look.fetched is None and not self._service.is_gone(look, was_deleted=one.deletes):
                 return None
             outcome = decide_settlement(
                 deletes=one.deletes,
@@ -176,7 +189,7 @@ class _Settling:
         effects = service.sets.policy(entity_set).effects
         return replace(
             settlement,
-            seen=[(entity_set, made)],
+            seen=[(entity_set, made)] if service.sets.may_store(entity_set) else [],
             written=[Touched(entity_set, made.key)],
             stale=[*settlement.stale, *touched_by(effects, made.values, self._model)],
         )
@@ -184,6 +197,9 @@ class _Settling:
     def _intended(self) -> list[Intended]:
         """What the intent's writes ask for, the whole of a batch's or its one."""
         intent, model = self._intent, self._model
+        if intent.method == METHOD and not intent.body:  # it posts what is never stored
+            named = ((model.entity_sets[name], key) for name, key in intent.touched)
+            return [Intended(entity_set, key, False, None) for entity_set, key in named]
         if intent.method == METHOD:
             batch = read_batch(intent.body, intent.content_type, self._service.root_path, model)
             return intended_by(batch.writes, model)
@@ -203,7 +219,8 @@ class _Settling:
 
     def _changes(self, one: Intended) -> dict[str, object] | None:
         rules = self._service.rules
-        leave_out = frozenset({rules.modified_property, rules.version_property})
+        stamp_names = {rules.modified_property, rules.version_property}
+        leave_out = self._service.sets.secured(one.entity_set) | stamp_names
         return None if one.posted is None else requested_changes(one.posted, None, leave_out)
 
     def _shown(
@@ -214,7 +231,11 @@ class _Settling:
         return Settlement(
             next((outcome for outcome in ranked if outcome in outcomes), Outcome.UNDETERMINED),
             min((look.number for _, look, _ in looks), default=self._intent.fetch_number),
-            seen=[(entity.entity_set, look.fetched) for entity, look, _ in looks if look.fetched],
+            seen=[
+                (entity.entity_set, look.fetched)
+                for entity, look, _ in looks
+                if look.fetched and self._service.sets.may_store(entity.entity_set)
+            ],
             removed=[entity for entity, look, _ in looks if not look.fetched],
             stale=touched_of(self._intent, self._model),
             written=[entity for entity, _, outcome in looks if outcome is Outcome.APPLIED],

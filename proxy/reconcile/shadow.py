@@ -12,7 +12,7 @@ from proxy.odata.edm import EntityKey
 from proxy.odata.errors import ODataError
 from proxy.odata.operation import ReadCollection, ReadEntity
 from proxy.odata.uri import format_key
-from proxy.odata.verbose_json import hold_origins, select_members
+from proxy.odata.verbose_json import hold_origins, null_members, select_members
 from proxy.reconcile.freshness import in_sync
 from proxy.reconcile.history import Difference, Shadowed
 from proxy.reconcile.mirror import Mirror, read_json
@@ -33,6 +33,7 @@ def shadowed(
     text, sliced = read_json(reply)
     if sliced.kind not in ("entity", "collection"):
         raise ODataError("The reply holds no entities.")
+    secured = mirror.sets.secured(entity_set)
     examples: list[Difference] = []
     same = different = not_compared = 0
     for (start, end), raw in zip(sliced.spans, sliced.values, strict=True):
@@ -46,7 +47,7 @@ def shadowed(
             not_compared += 1
             continue
         ours = document if options.select is None else select_members(document, options.select)
-        theirs = hold_origins(text[start:end], mirror.root_path)
+        theirs = hold_origins(null_members(text[start:end], secured), mirror.root_path)
         if ours == theirs:
             same += 1
             continue

@@ -143,12 +143,20 @@ class Writer:
             entity_set=entity_set,
             target=target,
             touched=[entity for entity in touched if entity.key != target],
-            body=ask.request.body,
+            body=self._kept_body(operation, ask, model),
             content_type=content_type,
             before=before.digest,
             provenance=ask.provenance(Source.CLIENT_WRITE),
             opened_at=self._now(),
         )
+
+    def _kept_body(self, operation: Write, ask: Ask, model: Model) -> bytes:
+        """What was posted, for settling the write later; nothing where it may hold what is never stored."""
+        body, content_type = ask.request.body, ask.request.headers.get("Content-Type", "")
+        may_keep = self._mirror.may_keep(
+            operation.entity_set, lambda: read_posted(operation, body, content_type, model)
+        )
+        return body if may_keep else b""
 
     # After
 
@@ -184,6 +192,10 @@ class Writer:
                 return False
             settlement = Settlement(
                 Outcome.APPLIED, look.number, removed=[Touched(entity_set, intent.key)], stale=stale
+            )
+        elif not self._mirror.sets.may_store(entity_set):
+            settlement = Settlement(
+                Outcome.APPLIED, look.number, stale=[*stale, Touched(entity_set, look.fetched.key)]
             )
         else:
             # The key that a create has chosen is marked like a side effect, and is none.
@@ -223,7 +235,8 @@ class Writer:
         posted = read_posted(operation, ask.request.body, ask.request.headers.get("Content-Type", ""), model)
         if posted is None or isinstance(operation, CreateEntity):
             return False
-        leave_out = frozenset({self._mirror.rules.modified_property, self._mirror.rules.version_property})
+        stamp_names = {self._mirror.rules.modified_property, self._mirror.rules.version_property}
+        leave_out = self._mirror.sets.secured(operation.entity_set) | stamp_names
         return not shows(requested_changes(posted, before.values or None, leave_out), after.values)
 
 

@@ -22,7 +22,7 @@ class Entry:
 
     `target` is the raw request target, `headers` what came (case-insensitive), `body` its bytes (the first
     mebibyte where the path is not OData). `status` is None until answered, and stays None where the
-    connection was closed instead. `applied`: a write took effect, whatever was answered.
+    connection was closed instead. `applied`: a write took effect, whatever was answered. `user`: who asked.
     `parts`: what a batch held, as far as it was carried out.
     """
 
@@ -34,6 +34,7 @@ class Entry:
     status: int | None = None
     applied: bool = False
     parts: tuple[PartEntry, ...] = ()
+    user: str = ""
 
 
 class Journal(list[Entry]):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncIterator
 from email.utils import format_datetime
 
@@ -18,12 +19,14 @@ from proxy.sandbox.clock import Clock
 from proxy.sandbox.data import Generator
 from proxy.sandbox.faults import Fault, Faults
 from proxy.sandbox.journal import Entry, Journal
+from proxy.sandbox.logins import Logins
 from proxy.sandbox.messages import Answer, Incoming
 from proxy.sandbox.metadata import small_document
 from proxy.sandbox.organisation import Organisation
 from proxy.sandbox.query import Queries
 from proxy.sandbox.render import Renderer
 from proxy.sandbox.schema import Schema
+from proxy.sandbox.seen import SeenTables
 from proxy.sandbox.service import Service
 from proxy.sandbox.switches import Switches
 from proxy.sandbox.tables import Tables
@@ -61,9 +64,31 @@ class Sandbox:
         generator = Generator(self._schema, rows, seed)
         tables = Tables(self._schema, generator, switches)
         self.organisation = Organisation(self._schema, tables, self.clock, switches, seed)
-        queries = Queries(tables, switches)
-        renderer = Renderer(self._schema, tables, queries, self.clock, switches)
-        self._service = Service(document, self.organisation, queries, renderer, switches, self.root_path)
+        self.logins = Logins(switches)
+        self._document = document
+        self._seed = seed
+        self._service = self._service_on(self.organisation)
+        self._seen: dict[str, tuple[int, Service]] = {}
+
+    def _service_on(self, organisation: Organisation) -> Service:
+        queries = Queries(organisation.tables, self.switches)
+        renderer = Renderer(self._schema, organisation.tables, queries, self.clock, self.switches)
+        return Service(self._document, organisation, queries, renderer, self.switches, self.root_path)
+
+    def _service_for(self, user: str, method: str) -> Service:
+        """What answers a user: where rights say so, reads are of the organisation as the user sees it."""
+        rights = self.switches.rights.get(user.lower())
+        if rights is None or method != "GET":
+            return self._service
+        tables = self.organisation.tables
+        generation, service = self._seen.get(user, (-1, self._service))
+        if generation != tables.generation:
+            seen = SeenTables(tables, rights)
+            service = self._service_on(
+                Organisation(self._schema, seen, self.clock, self.switches, self._seed)
+            )
+            self._seen[user] = (tables.generation, service)
+        return service
 
     def title_property(self, set_name: str) -> str | None:
         """The property that Atom titles show; None where titles are empty."""
@@ -75,7 +100,9 @@ class Sandbox:
             self.organisation.keys(set_name)
 
     @contextlib.asynccontextmanager
-    async def serve(self, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[str]:
+    async def serve(
+        self, host: str = "127.0.0.1", port: int = 0, tls: ssl.SSLContext | None = None
+    ) -> AsyncIterator[str]:
         """Serve until the block is left; gives the service root's URL. Port 0 takes a free one."""
         # A bare server: no router stands between the raw target and the handler.
         server = web.Server(
@@ -88,10 +115,14 @@ class Sandbox:
         runner = web.ServerRunner(server, shutdown_timeout=0.5)
         await runner.setup()
         try:
-            site = web.TCPSite(runner, host, port)
+            site = web.TCPSite(runner, host, port, ssl_context=tls)
             await site.start()
             bound_host, bound_port = runner.addresses[0][:2]
-            yield f"http://{bound_host}:{bound_port}{self.root_path}"
+            if self.switches.auth == "adfs-forms":
+                await web.TCPSite(runner, host, 0).start()
+                self.logins.forms.sts_origin = "http://{}:{}".format(*runner.addresses[1][:2])
+            scheme = "http" if tls is None else "https"
+            yield f"{scheme}://{bound_host}:{bound_port}{self.root_path}"
         finally:
             await runner.cleanup()
 
@@ -120,12 +151,15 @@ class Sandbox:
         if reply is None:
             if length > len(body) and is_odata:
                 reply = web.Response(status=413)
-            elif self.switches.auth == "basic" and not _has_basic(request):
-                reply = web.Response(status=401, headers={"WWW-Authenticate": 'Basic realm="crm"'})
-            elif is_odata:
-                reply = await self._odata(request, body, entry, deed)
             else:
-                reply = self._beside(request, body, length)
+                user = self.logins.check(request, body)
+                entry.user = "" if isinstance(user, web.Response) else user
+                if isinstance(user, web.Response):
+                    reply = user
+                elif is_odata:
+                    reply = await self._odata(request, body, entry, deed)
+                else:
+                    reply = self._beside(request, body, length)
         return await self._send(request, reply, entry, deed)
 
     def _instead(self, fault: Fault) -> web.Response | None:
@@ -144,7 +178,8 @@ class Sandbox:
         origin = f"{request.scheme}://{request.headers.get('Host', request.host)}"
         incoming = Incoming(request.method, request.raw_path, request.headers, body, origin)
         stands_still = deed is not None and deed.kind == "stamp_not_moved"
-        answer = self._service.answer(incoming, stamps_stand_still=stands_still)
+        service = self._service_for(entry.user, request.method)
+        answer = service.answer(incoming, stamps_stand_still=stands_still)
         entry.applied, entry.parts = answer.applied, answer.parts
         if answer.delay_s:
             await asyncio.sleep(answer.delay_s)
@@ -202,7 +237,7 @@ class Sandbox:
         headers["X-Powered-By"] = "ASP.NET"
         headers["Date"] = format_datetime(self.clock.now(), usegmt=True)
         if self.switches.set_cookie is not None:
-            headers["Set-Cookie"] = self.switches.set_cookie
+            headers.add("Set-Cookie", self.switches.set_cookie)
 
 
 async def _body(request: web.BaseRequest, limit: int) -> tuple[bytes, int]:
@@ -223,10 +258,6 @@ async def _wait(fault: Fault) -> None:
     elif fault.kind == "hold" and fault.event is not None:
         fault.reached.set()
         await fault.event.wait()
-
-
-def _has_basic(request: web.BaseRequest) -> bool:
-    return request.headers.get("Authorization", "").lower().startswith("basic ")
 
 
 def _response(answer: Answer, *, garbled: bool) -> web.Response:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 from proxy.sandbox.plugins import Plugin
+from proxy.sandbox.rights import Rights
 
 
 @dataclass(frozen=True, slots=True)
 class Switches:
-    """How this server behaves where servers differ. The defaults are the manual's.
+    r"""How this server behaves where servers differ. The defaults are the manual's.
 
     `version_number`: what VersionNumber shows. `modified_on`: whether an update moves ModifiedOn: always,
     only when a value changes, never by itself (a sent value is kept), or always, but null on every fifth row
@@ -20,6 +22,11 @@ class Switches:
     status for formats it cannot write, or Atom all the same. `page_size` in records. `forbidden_sets` answer
     403. `plugins`: see `Plugin`. `set_cookie`: value of a Set-Cookie header on every reply. `language`: what
     `$filter` and `$orderby` may say. `latency_ms`: added before every answer.
+
+    `auth`: how users log in; `users`: their passwords by name, as in `CRM\ada` (empty: Basic takes
+    anybody). `rights`: by user, in lower case, for reading; others see everything. Of `adfs-forms`: how many
+    requests a session lasts, with what face it ends, and how many pages of the chain come with other markup
+    at first (field manual, 9.2).
     """
 
     version_number: Literal["null", "rising"] = "null"
@@ -28,7 +35,12 @@ class Switches:
     batch: Literal["refuse", "serve"] = "refuse"
     deep_skip: Literal["slow", "fails", "unlimited"] = "slow"
     put: Literal["merge", "reset"] = "merge"
-    auth: Literal["none", "basic"] = "none"
+    auth: Literal["none", "basic", "ntlm", "negotiate", "adfs-forms"] = "none"
+    users: Mapping[str, str] = field(default_factory=dict)
+    rights: Mapping[str, Rights] = field(default_factory=dict)
+    session_requests: int | None = None
+    session_end: Literal["401", "redirect", "html"] = "401"
+    odd_login_pages: int = 0
     root: Literal["two_casings", "foreign_origin"] = "two_casings"
     accept_unknown: Literal[415, 406, "atom"] = 415
     page_size: int = 50

@@ -40,13 +40,13 @@ class Tables:
     def __init__(self, schema: Schema, generator: Generator, switches: Switches) -> None:
         self.schema = schema
         self.generation = 0
-        self._generator = generator
-        self._switches = switches
+        self.generator = generator
+        self.switches = switches
         self._rows: dict[str, dict[uuid.UUID, Row]] = {}
         self._ordered: dict[str, list[uuid.UUID]] = {}
         self._deleted: set[tuple[str, uuid.UUID]] = set()
         self._showing: dict[Slot, set[Slot]] = {}
-        self._pairs: dict[str, dict[tuple[uuid.UUID, uuid.UUID], None]] = {}
+        self.pairs: dict[str, dict[tuple[uuid.UUID, uuid.UUID], None]] = {}
         self._indexes: dict[tuple[str, str], tuple[int, dict[Slot, list[uuid.UUID]]]] = {}
         self._version = FIRST_LIVE_VERSION
         self._before: dict[Slot, Row | None] | None = None  # while everything may have to be undone
@@ -57,14 +57,14 @@ class Tables:
             entity_set = self.schema.model.entity_sets[set_name]
             # Set before it is filled: nothing read meanwhile may start a second filling.
             rows = self._rows[set_name] = {}
-            for key, values in self._generator.rows(entity_set):
+            for key, values in self.generator.rows(entity_set):
                 self._fit(entity_set, key, values)
                 rows[key] = Row(values)
         return rows
 
     def _fit(self, entity_set: EntitySet, key: uuid.UUID, values: Values) -> None:
         """Make a generated row fit the switches and what was deleted before it came into being."""
-        if "VersionNumber" in values and self._switches.version_number == "null":
+        if "VersionNumber" in values and self.switches.version_number == "null":
             values["VersionNumber"] = None
         if "ModifiedOn" in values and self.hides_modified_on(key):
             values["ModifiedOn"] = None
@@ -74,7 +74,7 @@ class Tables:
                     values[name] = None
 
     def hides_modified_on(self, key: uuid.UUID) -> bool:
-        return self._switches.modified_on == "null_on_some" and key.int % 5 == 0
+        return self.switches.modified_on == "null_on_some" and key.int % 5 == 0
 
     def get(self, set_name: str, key: uuid.UUID) -> Row | None:
         return self.rows(set_name).get(key)
@@ -93,7 +93,7 @@ class Tables:
 
     def next_version(self) -> int | None:
         """The next rowversion, unique and rising through all sets; None where the switch hides it."""
-        if self._switches.version_number == "null":
+        if self.switches.version_number == "null":
             return None
         self._version += 1
         return self._version
@@ -104,12 +104,12 @@ class Tables:
         before = self._before = {}
         known = set(self._rows)
         deleted = set(self._deleted)
-        pairs = {association: dict(found) for association, found in self._pairs.items()}
+        pairs = {association: dict(found) for association, found in self.pairs.items()}
         try:
             yield
         except BaseException:
             self._undo(before, known)
-            self._deleted, self._pairs = deleted, pairs
+            self._deleted, self.pairs = deleted, pairs
             raise
         finally:
             self._before = None
@@ -233,7 +233,7 @@ class Tables:
                 if row.values[intersect.first] == key:
                     yield row.values[intersect.second]
             return
-        for first, second in self._pairs.get(relationship.association, ()):
+        for first, second in self.pairs.get(relationship.association, ()):
             if relationship.first and first == key:
                 yield second
             elif not relationship.first and second == key:
@@ -246,7 +246,7 @@ class Tables:
         intersect = relationship.intersect
         if intersect is None:
             pair = (key, other) if relationship.first else (other, key)
-            self._pairs.setdefault(relationship.association, {})[pair] = None
+            self.pairs.setdefault(relationship.association, {})[pair] = None
             self.generation += 1
             return
         entity_type = intersect.entity_set.entity_type
@@ -260,8 +260,8 @@ class Tables:
         intersect = relationship.intersect
         if intersect is None:
             pair = (key, other) if relationship.first else (other, key)
-            removed = pair in self._pairs.get(relationship.association, {})
-            self._pairs.get(relationship.association, {}).pop(pair, None)
+            removed = pair in self.pairs.get(relationship.association, {})
+            self.pairs.get(relationship.association, {}).pop(pair, None)
             self.generation += 1
             return removed
         rows = self.rows(intersect.entity_set.name)
@@ -279,6 +279,6 @@ class Tables:
                 rows = self.rows(entity_set.name)
                 for row_key in [other for other, row in rows.items() if row.values[key_name] == key]:
                     self.drop(entity_set.name, row_key)
-        for pairs in self._pairs.values():
+        for pairs in self.pairs.values():
             for pair in [pair for pair in pairs if key in pair]:
                 del pairs[pair]

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import time
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import aiohttp
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
+from proxy.odata.headers import logs_in_connection
 from proxy.reconcile.ports import (
     Reply,
     Request,
@@ -25,12 +26,14 @@ from proxy.reconcile.ports import (
     UpstreamTooLong,
     UpstreamUnreachable,
 )
-from proxy.upstream.calls import UpstreamCall, record
 from proxy.upstream.clock import UpstreamClock
 from proxy.upstream.decode import UndecodableBody, decode_body, decode_start
 from proxy.upstream.flights import Flights
 from proxy.upstream.headers import accept_decodable, headers_from_wire
-from proxy.upstream.wire import ConnectionLost, Departure, WireRequest, end_with_connection, target_url
+from proxy.upstream.pins import KEEPALIVE_S as PIN_KEEPALIVE_S
+from proxy.upstream.pins import Pin, Pins
+from proxy.upstream.streamed import LOST, Call, StreamedReply, describe
+from proxy.upstream.wire import Departure, WireRequest, end_with_connection, target_url
 
 # Well below what servers keep idle connections for (IIS 120 s): a connection that upstream closes just
 # when a write leaves on it would make the write's outcome unknown.
@@ -41,7 +44,6 @@ MAX_LINE_BYTES = 65536
 MAX_HEADERS = 500
 PIECE_BYTES = 65536
 
-_LOST = (ConnectionLost, aiohttp.ClientError, OSError, RuntimeError)
 # A method whose request is expected to have content says so when it has none (RFC 9110, 8.6).
 _WITH_CONTENT = frozenset(("POST", "PUT", "PATCH", "MERGE"))
 
@@ -50,7 +52,7 @@ class UpstreamClient:
     """All connections to one upstream: a `proxy.reconcile.ports.Upstream`, and streams for pass-through.
 
     Requests leave byte for byte as given, exactly once, with no header but Host added. `connections`
-    bounds the requests in flight; others wait. An async context manager.
+    bounds the requests in flight; others wait, at most `patience_s`. An async context manager.
     """
 
     def __init__(
@@ -62,12 +64,13 @@ class UpstreamClient:
         read_timeout_s: float,
         reply_limit_bytes: int,
         now: Callable[[], datetime],
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         """`origin`: scheme, host and port. `connect_timeout_s`: for a connection to be made.
 
         `read_timeout_s`: for upstream to say, or to take, anything more, and for a connection to become
-        free. `reply_limit_bytes`: of a whole body, on the wire and decoded. `now`: aware UTC. Raises
-        ValueError for what is no http or https origin.
+        free. `reply_limit_bytes`: of a whole body, on the wire and decoded. `now`: aware UTC. `tls`: for
+        an https origin, the system's own where None. Raises ValueError for what is no http or https origin.
         """
         url = URL(origin)
         if url.scheme not in ("http", "https") or str(url).rstrip("/") != str(url.origin()):
@@ -75,17 +78,20 @@ class UpstreamClient:
         self._url = url.origin()
         self._connections = connections
         self._read_timeout_s = read_timeout_s
+        self.patience_s = connect_timeout_s + read_timeout_s
         self._timeout = aiohttp.ClientTimeout(
             total=None,
-            connect=connect_timeout_s + read_timeout_s,
+            connect=self.patience_s,
             sock_connect=connect_timeout_s,
             sock_read=read_timeout_s,
         )
         self._limit = reply_limit_bytes
         self._now = now
+        self._tls = tls
         self._flights = Flights(self._exchange)
         self._clock = UpstreamClock()
         self._session: aiohttp.ClientSession | None = None
+        self.pins = Pins(self._one_connection)
 
     @property
     def origin(self) -> str:
@@ -93,8 +99,19 @@ class UpstreamClient:
         return str(self._url)
 
     async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=self._connections, keepalive_timeout=KEEPALIVE_S),
+        self._session = self._new_session(self._connections, KEEPALIVE_S)
+        return self
+
+    def _one_connection(self) -> aiohttp.ClientSession:
+        return self._new_session(1, PIN_KEEPALIVE_S)
+
+    def _new_session(self, connections: int, keepalive_s: float) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                limit=connections,
+                keepalive_timeout=keepalive_s,
+                ssl=True if self._tls is None else self._tls,
+            ),
             timeout=self._timeout,
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
@@ -105,7 +122,6 @@ class UpstreamClient:
             max_field_size=MAX_LINE_BYTES,
             max_headers=MAX_HEADERS,
         )
-        return self
 
     async def __aexit__(
         self,
@@ -113,8 +129,21 @@ class UpstreamClient:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        await self.pins.close()
         if self._session is not None:
             await self._session.close()
+
+    def pin(self, connection: asyncio.Task[Any], headers: CIMultiDict[str]) -> Pin | None:
+        """What a request of a client's has to leave on: the pin of the client's `connection` from the first
+        message of a login of its own (`pins`), before that None. Raises UpstreamUnreachable.
+        """
+        pin = self.pins.get(connection)
+        if pin is None and logs_in_connection(headers):
+            try:
+                return self.pins.make(connection)
+            except RuntimeError as error:
+                raise UpstreamUnreachable(str(error)) from error
+        return pin
 
     async def send(self, request: Request, *, joinable: bool = False) -> Reply:
         """Send a request and wait for the whole answer. See the port.
@@ -124,8 +153,10 @@ class UpstreamClient:
         whatever reason, but UpstreamTooLong where it went over the limit and a GET may be sent again. A
         joinable request without a body is answered together with equal ones (`flights`).
         """
-        call = _Call(request.method, request.target)
+        call = Call(request.method, request.target)
         try:
+            if joinable and isinstance(request.connection, Pin) and request.connection.in_login:
+                raise UpstreamUnreachable("a login is under way on the client's connection")
             if joinable and not request.body:
                 (reply, call.bytes), call.shared = await self._flights.join(request)
                 if call.shared and "Set-Cookie" in reply.headers:
@@ -141,21 +172,27 @@ class UpstreamClient:
             call.record()
 
     async def stream(
-        self, method: str, target: str, headers: CIMultiDict[str], body: AsyncIterator[bytes] | None
+        self,
+        method: str,
+        target: str,
+        headers: CIMultiDict[str],
+        body: AsyncIterator[bytes] | None,
+        connection: object | None = None,
     ) -> StreamedReply:
         """Send a request and stream its answer: nothing is decoded, nothing is held.
 
         `headers`: end-to-end ones; a Content-Length among them must be the body's, without one the body
         is sent in chunks. Where `body` raises, the connection is given up, so that upstream cannot take
-        what came for the whole. The answer is an async context manager. Raises UpstreamFailure.
+        what came for the whole. `connection`: as in `Request`. The answer is an async context manager.
+        Raises UpstreamFailure.
         """
         headers = headers.copy()
         if body is not None and "Content-Length" not in headers:
             headers["Transfer-Encoding"] = "chunked"
-        call = _Call(method, target)
+        call = Call(method, target)
         try:
-            departure = Departure(headers, _nothing, alone=_logs_in(headers))
-            response = await self._open(method, target, departure, body)
+            departure = Departure(headers, _nothing)
+            response = await self._open(method, target, departure, body, connection)
         except BaseException as error:
             call.failed(error)
             call.record()
@@ -176,16 +213,16 @@ class UpstreamClient:
             sent_at = self._now()
             leaves()
 
-        departure = Departure(headers, leave, alone=_logs_in(headers))
+        departure = Departure(headers, leave)
         body = _pieces(request.body) if request.body else None
-        response = await self._open(request.method, request.target, departure, body)
+        response = await self._open(request.method, request.target, departure, body, request.connection)
         async with response:
             chunks: list[bytes] = []
             try:
                 is_whole = await self._read(response, chunks)
-            except _LOST as error:
+            except LOST as error:
                 reply = self._reply(response, chunks, decode_start, sent_at)
-                raise UpstreamCut(f"the body did not come whole: {_describe(error)}", reply) from error
+                raise UpstreamCut(f"the body did not come whole: {describe(error)}", reply) from error
             if is_whole:
                 return self._reply(response, chunks, decode_body, sent_at), sum(map(len, chunks))
             told = f"the body is over {self._limit} bytes"
@@ -228,29 +265,43 @@ class UpstreamClient:
         return replace(reply, upstream_sent_at=self._clock.earliest(sent_at))
 
     async def _open(
-        self, method: str, target: str, departure: Departure, body: AsyncIterator[bytes] | None
+        self,
+        method: str,
+        target: str,
+        departure: Departure,
+        body: AsyncIterator[bytes] | None,
+        connection: object | None,
     ) -> aiohttp.ClientResponse:
         """The response, its status and headers there, its body yet to be read. Raises UpstreamFailure."""
+        pin = connection if isinstance(connection, Pin) else None
+        session = self._session if pin is None else pin.session
+        assert session is not None, "used outside its context"
         try:
             if body is None:
-                response = await self._ask(method, target, departure, None)
+                response = await self._ask(session, method, target, departure, None)
             else:
                 async with asyncio.timeout(None) as progress:
                     body = self._taken_in_time(body, progress)
-                    response = await self._ask(method, target, departure, body)
-        except _LOST as error:
+                    response = await self._ask(session, method, target, departure, body)
+        except LOST as error:
             raise _failure(error, departure) from error
         if response.status == 101:
             response.close()
             raise UpstreamBroken("upstream switched to a protocol that nobody asked for")
         end_with_connection(response)
+        if pin is not None:
+            pin.in_login = response.status == 401 and logs_in_connection(departure.headers)
         return response
 
     def _ask(
-        self, method: str, target: str, departure: Departure, body: AsyncIterator[bytes] | None
+        self,
+        session: aiohttp.ClientSession,
+        method: str,
+        target: str,
+        departure: Departure,
+        body: AsyncIterator[bytes] | None,
     ) -> Awaitable[aiohttp.ClientResponse]:
-        assert self._session is not None, "used outside its context"
-        return self._session.request(
+        return session.request(
             method,
             target_url(self._url, target),
             headers=departure.framing,
@@ -279,88 +330,6 @@ def _move(progress: asyncio.Timeout, to: float | None) -> None:
         progress.reschedule(to)
 
 
-class StreamedReply:
-    """Upstream's answer while its body still comes: an async context manager.
-
-    `raw_headers` are all of them, as they came. Leaving the context before the end gives up the connection.
-    """
-
-    __slots__ = ("_call", "_content", "_response", "raw_headers", "reason", "status")
-
-    def __init__(self, response: aiohttp.ClientResponse, call: _Call) -> None:
-        self.status = call.status = response.status
-        self.reason = response.reason or ""
-        self.raw_headers = response.raw_headers
-        self._call = call
-        self._response = response
-        self._content = response.content
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self.is_whole:
-            self._response.release()
-        else:
-            self._response.close()
-        if error is not None:
-            self._call.failed(error)
-        self._call.record()
-
-    @property
-    def is_waiting(self) -> bool:
-        """True while nothing of the body is here that has not been read, and more must come."""
-        return self._content.total_bytes == self._call.bytes and not self._content.is_eof()
-
-    @property
-    def is_whole(self) -> bool:
-        """True once the last byte has been read."""
-        return self._content.at_eof()
-
-    async def read(self) -> bytes:
-        """The next bytes, as many as there are; empty at the end. Raises UpstreamBroken or UpstreamTimeout
-        where the body does not come whole."""
-        try:
-            chunk = await self._content.readany()
-        except _LOST as error:
-            failure = UpstreamTimeout if isinstance(error, TimeoutError) else UpstreamBroken
-            raise failure(f"the body did not come whole: {_describe(error)}") from error
-        self._call.bytes += len(chunk)
-        return chunk
-
-
-class _Call:
-    """What is recorded of one request when it ends."""
-
-    __slots__ = ("_error", "_method", "_path", "_started", "bytes", "shared", "status")
-
-    def __init__(self, method: str, target: str) -> None:
-        self._method = method
-        self._path = target.partition("?")[0]
-        self._started = time.perf_counter()
-        self._error: str | None = None
-        self.status: int | None = None
-        self.bytes = 0
-        self.shared = False
-
-    def failed(self, error: BaseException) -> None:
-        self._error = type(error).__name__
-        if isinstance(error, UpstreamCut):
-            self.status, self.bytes = error.reply.status, len(error.reply.body)
-
-    def record(self) -> None:
-        elapsed_ms = (time.perf_counter() - self._started) * 1000
-        call = UpstreamCall(
-            self._method, self._path, self.status, self._error, elapsed_ms, self.bytes, self.shared
-        )
-        record(call)
-
-
 def _without_cookies(headers: CIMultiDictProxy[str]) -> CIMultiDictProxy[str]:
     """Headers for whoever joined another's exchange: a session that upstream opens is one client's."""
     kept = CIMultiDict(headers)
@@ -377,14 +346,6 @@ async def _pieces(body: bytes) -> AsyncIterator[bytes]:
         yield body[start : start + PIECE_BYTES]
 
 
-def _logs_in(headers: CIMultiDict[str]) -> bool:
-    """NTLM and Negotiate log in a connection, not a request: another client must never get it (rule 8)."""
-    return any(
-        value.partition(" ")[0].lower() in ("ntlm", "negotiate")
-        for value in headers.getall("Authorization", ())
-    )
-
-
 def _codings(response: aiohttp.ClientResponse) -> str:
     return ",".join(response.headers.getall("Content-Encoding", ()))
 
@@ -392,16 +353,7 @@ def _codings(response: aiohttp.ClientResponse) -> str:
 def _failure(error: Exception, departure: Departure) -> UpstreamFailure:
     """What an exception before the status means."""
     if not departure.left:
-        return UpstreamUnreachable(f"no connection to upstream: {_describe(error)}")
+        return UpstreamUnreachable(f"no connection to upstream: {describe(error)}")
     if isinstance(error, TimeoutError):
         return UpstreamTimeout("no answer in time")
-    return UpstreamBroken(f"no answer: {_describe(error)}")
-
-
-def _describe(error: Exception) -> str:
-    """In a few words without any URL: queries hold personal data, and aiohttp quotes them."""
-    if isinstance(error, aiohttp.ClientResponseError):
-        return f"no HTTP: {error.message.partition(chr(10))[0].rstrip(':')}"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return type(error).__name__
+    return UpstreamBroken(f"no answer: {describe(error)}")

@@ -11,15 +11,15 @@ from proxy.reconcile.ports import Request
 Answer = TypeVar("Answer")
 
 _Send = Callable[[Request, Callable[[], None]], Coroutine[Any, Any, Answer]]
-_Key = tuple[str, str, tuple[tuple[str, str], ...]]
+_Key = tuple[str, str, tuple[tuple[str, str], ...], object]
 
 
 class Flights(Generic[Answer]):
     """The shared exchanges that have not left yet.
 
     An exchange takes joiners until its bytes leave (sync contract, rule 1): what it answers was then
-    true after each of them asked. Only requests that are equal in method, target and every header,
-    credentials included, share one, because upstream may answer each caller differently (rule 8).
+    true after each of them asked. Only requests that are equal in method, target, connection and every
+    header, credentials included, share one, because upstream may answer each caller differently (rule 8).
 
     `exchange` sends a request and calls its second argument when the bytes are about to leave.
     """
@@ -34,7 +34,7 @@ class Flights(Generic[Answer]):
         One that is cancelled leaves the exchange to the others; the last one ends it. Raises what the
         exchange raises.
         """
-        key = (request.method, request.target, tuple(request.headers.items()))
+        key = (request.method, request.target, tuple(request.headers.items()), request.connection)
         flight = self._waiting.get(key)
         is_shared = flight is not None
         if flight is None:

@@ -38,7 +38,7 @@ class WireRequest(ClientRequest):
     _head: bytes | None = None
 
     async def send(self, conn: Connection) -> ClientResponse:
-        self.departure.leave(conn)
+        self.departure.leave()
         self._head = exact_head(f"{self.method} {self.url.raw_path_qs} HTTP/1.1", self.headers)
         if self._head is not None:
             # aiohttp asks `write_bytes` for the head only while there is something to wait for.
@@ -57,21 +57,20 @@ class Departure:
     """One request on its way out: a client middleware that gives the request its headers.
 
     `headers`: all but Host, framing included. `leaves` is called once, when a connection is there and
-    before the first byte is written. `alone`: the connection is not used again after this request.
+    before the first byte is written.
     """
 
-    __slots__ = ("_alone", "_headers", "_leaves", "left")
+    __slots__ = ("_leaves", "headers", "left")
 
-    def __init__(self, headers: CIMultiDict[str], leaves: Callable[[], None], *, alone: bool = False) -> None:
-        self._headers = headers
+    def __init__(self, headers: CIMultiDict[str], leaves: Callable[[], None]) -> None:
+        self.headers = headers
         self._leaves = leaves
-        self._alone = alone
         self.left = False
 
     @property
     def framing(self) -> dict[str, str]:
         """The header aiohttp looks at to choose between a length and chunks."""
-        length = self._headers.get("Content-Length")
+        length = self.headers.get("Content-Length")
         return {} if length is None else {"Content-Length": length}
 
     async def __call__(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
@@ -80,15 +79,13 @@ class Departure:
         host = request.headers["Host"]
         request.headers.clear()
         request.headers["Host"] = host
-        request.headers.extend(self._headers)  # and nothing that aiohttp thought of
+        request.headers.extend(self.headers)  # and nothing that aiohttp thought of
         try:
             return await handler(request)
         except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
             raise ConnectionLost(str(error)) from error
 
-    def leave(self, conn: Connection) -> None:
-        if self._alone and conn.protocol is not None:
-            conn.protocol.force_close()
+    def leave(self) -> None:
         self.left = True
         self._leaves()
 

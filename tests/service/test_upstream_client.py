@@ -264,22 +264,6 @@ async def test_no_more_requests_are_in_flight_than_connections() -> None:
 
 
 @pytest.mark.parametrize(
-    ("authorization", "connections"), [("Basic eA==", 1), ("NTLM TlRM", 3), ("negotiate YII", 3), (None, 1)]
-)
-async def test_a_connection_that_was_logged_in_is_not_used_again(
-    authorization: str | None, connections: int
-) -> None:
-    headers = CIMultiDict({"Authorization": authorization} if authorization else {})
-    async with running(says(OK)) as (upstream, client):
-        await client.send(ask(headers=headers))
-        async with await client.stream("GET", "/x", headers, None) as reply:
-            while await reply.read():
-                pass
-        await client.send(ask())
-    assert upstream.connections == connections
-
-
-@pytest.mark.parametrize(
     "origin", ["", "h", "ftp://h", "http://h/a", "http://u:p@h", "http://h?x", "http://"]
 )
 def test_what_is_no_origin_is_refused(origin: str) -> None:

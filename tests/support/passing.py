@@ -99,6 +99,7 @@ async def passing(
                     return web.Response(status=502, text="own")
                 except web.HTTPException as failure:
                     state.failures.append(failure)
+                    failure.force_close()
                     raise
                 finally:
                     state.answered.set()

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import psycopg2
+from psycopg2.sql import SQL, Identifier
 
 from proxy.odata.edm import ComplexType, EntityKey, EntitySet, EntityType, Model, Property
 from proxy.reconcile.ports import Fetched, NewIntent, Provenance, Source, Touched
@@ -122,3 +123,24 @@ def revisions(url: str, columns: str = "document") -> list[Any]:
     """One column of the history, or several, oldest first."""
     rows = query(url, f"SELECT {columns} FROM syncpoint.revisions ORDER BY id")
     return [row[0] if len(row) == 1 else row for row in rows]
+
+
+async def tables_with(database_url: str, text: str) -> list[str]:
+    """The tables of ours in which `text` stands anywhere, as text or as bytes."""
+    return await asyncio.to_thread(_tables_with, database_url, text)
+
+
+def _tables_with(database_url: str, text: str) -> list[str]:
+    found = []
+    with closing(psycopg2.connect(database_url)) as database, database.cursor() as cursor:
+        cursor.execute(
+            "SELECT table_schema, table_name FROM information_schema.tables WHERE table_type = 'BASE TABLE'"
+            " AND table_schema NOT IN ('pg_catalog', 'information_schema')"
+        )
+        for schema, table in cursor.fetchall():
+            query = SQL("SELECT 1 FROM {} AS r WHERE r::text LIKE %s OR r::text LIKE %s LIMIT 1")
+            patterns = (f"%{text}%", f"%{text.encode().hex()}%")
+            cursor.execute(query.format(Identifier(schema, table)), patterns)
+            if cursor.fetchone():
+                found.append(f"{schema}.{table}")
+    return found

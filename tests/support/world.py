@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -161,11 +161,16 @@ async def world(
     rows: int | None = None,
     audit: bool = False,
     now: Any = None,
+    served: tuple[Sandbox, str] | None = None,
     **settings: Any,
 ) -> AsyncIterator[World]:
-    """`settings`: overrides by dotted path with `__` for the dots."""
-    sandbox = Sandbox(metadata=metadata, rows=rows, switches=switches or Switches())
-    async with sandbox.serve() as root:
+    """`settings`: overrides by dotted path with `__` for the dots. `served`: one that runs, its root."""
+    async with AsyncExitStack() as stack:
+        if served is None:
+            sandbox = Sandbox(metadata=metadata, rows=rows, switches=switches or Switches())
+            root = await stack.enter_async_context(sandbox.serve())
+        else:
+            sandbox, root = served
         overrides = {
             "listen": "127.0.0.1:0",
             "services_listen": "127.0.0.1:0",

@@ -89,6 +89,8 @@ OBSERVATIONS = [
         [("intents_settled_total", {"outcome": "applied"}, 1)],
     ),
     (seen.OutcomeUnknown(5, "AccountSet"), {"intent": 5}, [("outcomes_unknown_total", {}, 1)]),
+    (seen.LoggedIn(), {}, []),
+    (seen.LoginFailed("refused"), {"reason": "refused"}, [("logins_failed_total", {}, 1)]),
     (seen.AtomProven("AccountSet", "entry", "Name"), {"form": "entry", "title": "Name"}, []),
     (seen.MetadataLoaded("upstream", 374), {"source": "upstream", "entity_sets": 374}, []),
     (seen.MetadataUnusable("not XML"), {"error": "not XML"}, []),
@@ -280,9 +282,13 @@ def test_the_proxys_life_is_told(stream: io.StringIO) -> None:
     events.proxy_started(
         version="1", url="http://a", services_url="http://b", service_root="http://c/Data.svc"
     )
+    events.proxy_reloaded(problems=[])
+    events.proxy_reloaded(problems=["tls.certificate: no such file"])
     events.proxy_stopping(requests_in_flight=2)
     events.proxy_stopped()
-    started, stopping, stopped = lines(stream)
+    started, reloaded, not_reloaded, stopping, stopped = lines(stream)
+    assert [line["level"] for line in (reloaded, not_reloaded)] == ["info", "error"]
+    assert not_reloaded["problems"] == ["tls.certificate: no such file"]
     assert (started["event"], started["services_url"]) == ("proxy_started", "http://b")
     assert (stopping["event"], stopping["requests_in_flight"]) == ("proxy_stopping", 2)
     assert stopped["event"] == "proxy_stopped"

@@ -10,15 +10,19 @@ import pytest
 from pydantic import ValidationError
 
 from proxy.odata.models import ModelDefinition, PropertyDefinition
-from proxy.reconcile.policy import Effect, Mode, OnConflict, Policy, PollRules, SweepRules, SyncRules
-from proxy.setting_types import Address, mask_password
-from proxy.settings import (
-    ModelPropertySettings,
-    ModelSettings,
-    SetPolicySettings,
-    Settings,
-    SettingsError,
+from proxy.reconcile.policy import (
+    Effect,
+    Mode,
+    OnConflict,
+    Policies,
+    Policy,
+    PollRules,
+    SweepRules,
+    SyncRules,
 )
+from proxy.setting_tables import ModelPropertySettings, ModelSettings, SetPolicySettings
+from proxy.setting_types import Address, mask_password
+from proxy.settings import Settings, SettingsError
 
 CONFIG = Path(__file__).parents[2] / "config"
 ROOT = "http://crm/Org/XRMServices/2011/OrganizationData.svc"
@@ -43,7 +47,7 @@ def problems(tmp_path: Path, text: str, environment: Mapping[str, str] | None = 
 
 def test_the_commented_file_shows_every_default_and_nothing_else() -> None:
     shown = tomllib.loads((CONFIG / "syncpoint.toml").read_text(encoding="utf-8"))
-    defaults = Settings().model_dump(mode="json")
+    defaults = Settings().model_dump(mode="json", exclude_none=True)
     assert (defaults.pop("sets"), defaults.pop("models")) == ({}, {})
     assert shown == defaults
 
@@ -58,7 +62,8 @@ def test_the_commented_table_of_a_set_shows_every_key_with_its_default() -> None
     assert set(shown) == set(SetPolicySettings.model_fields)
     assert shown.pop("effects") != []
     policies = load(commented_table()).policies()
-    assert {**vars_of(policies.of("AccountSet")), "effects": ()} == vars_of(Policy())
+    assert policies.of("AccountSet").secured == frozenset()
+    assert {**vars_of(policies.of("AccountSet")), "effects": (), "secured": None} == vars_of(Policy())
 
 
 def test_the_commented_model_shows_every_key() -> None:
@@ -183,7 +188,7 @@ def test_all_problems_are_told_together(tmp_path: Path) -> None:
         [upstream]
         connections = 0
         [upstream.auth]
-        mode = "caller"
+        mode = "callers"
         [sync]
         audit_share = 1.5
     """
@@ -192,7 +197,8 @@ def test_all_problems_are_told_together(tmp_path: Path) -> None:
         "listen: must be HOST:PORT, as in 127.0.0.1:8010 or [::1]:8010",
         "log.level: must be 'debug', 'info', 'warning' or 'error', not 'loud' (from SYNCPOINT_LOG__LEVEL)",
         "upstream.connections: must be greater than or equal to 1, not 0",
-        'upstream.auth.mode: "caller" is not available yet; only "service" is, without a login',
+        "upstream.auth.mode: must be 'service', 'caller', 'basic', 'bearer', 'ntlm', 'negotiate'"
+        " or 'adfs-forms', not 'callers'",
         "sync.audit_share: must be less than or equal to 1, not 1.5",
         "data_dirr: unknown key; did you mean data_dir? (from SYNCPOINT_DATA_DIRR)",
     )
@@ -410,6 +416,7 @@ def test_a_set_takes_from_the_default_policy_what_it_does_not_say() -> None:
 
 def test_the_defaults_are_those_of_the_sync_rules() -> None:
     assert Settings().sync_rules() == SyncRules()
+    assert Settings().policies() == Policies()
     assert Settings().policies().of("AccountSet") == Policy()
 
 
@@ -422,8 +429,11 @@ def test_the_sync_rules_take_each_setting() -> None:
         upstream__write_limit_s=4,
         upstream__stamp__modified="Changed",
         upstream__stamp__version="Row",
+        upstream__auth__mode="caller",
+        upstream__auth__visibility_ttl_s=5,
     )
-    assert settings.sync_rules() == SyncRules(1, 0.5, 2, 3, 4, "Changed", "Row")
+    rules = SyncRules(1, 0.5, 2, 3, 4, "Changed", "Row", per_caller=True, visibility_ttl_s=5)
+    assert settings.sync_rules() == rules
 
 
 # The identity of background work.
@@ -472,3 +482,61 @@ def test_a_bounded_set_takes_its_age_from_its_table_or_the_defaults() -> None:
         """
     ).policies()
     assert policies.of("AccountSet") == Policy(Mode.BOUNDED, max_age_s=90, deletes_may_lag=True)
+
+
+def test_secured_properties_are_stated_by_set_or_for_all() -> None:
+    policies = load('[upstream.auth]\nmode = "caller"\n[sets.A]\nsecured = ["X"]\n[sets.B]').policies()
+    assert (policies.of("A").secured, policies.of("B").secured) == (frozenset("X"), None)
+    assert [policies.may_store(name) for name in "ABC"] == [True, False, False]
+    policies = load('[upstream.auth]\nmode = "caller"\n[defaults]\nsecured = []\n[sets.B]').policies()
+    assert [policies.may_store(name) for name in "ABC"] == [True, True, True]
+    assert load("[sets.B]").policies().may_store("B")
+
+
+# Logins.
+
+
+LOGIN = "[upstream.auth]\nmode = 'basic'\nuser = 'u'\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (LOGIN, "mode 'basic' needs password or password_file"),
+        (LOGIN + "password = 'x'\npassword_file = 'y'", "password and password_file exclude each other"),
+        ("[upstream.auth]\nmode = 'ntlm'\npassword = 'x'", "mode 'ntlm' needs user"),
+        (
+            "[upstream.auth]\nmode = 'bearer'\npassword = 'x'\ntoken_url = 'https://a/t'",
+            "mode 'bearer' needs user",
+        ),
+        (
+            LOGIN.replace("basic", "adfs-forms") + "password = 'x'",
+            "mode 'adfs-forms' needs login_origins: where the password may go",
+        ),
+    ],
+)
+def test_a_login_that_lacks_something(tmp_path: Path, text: str, problem: str) -> None:
+    assert problems(tmp_path, text) == (f"upstream.auth: {problem}",)
+
+
+def test_a_password_is_never_shown(tmp_path: Path) -> None:
+    environment = {"SYNCPOINT_UPSTREAM__AUTH__PASSWORD": "topsecret"}
+    path = tmp_path / "login.toml"
+    path.write_text(LOGIN)
+    settings = Settings.load(path, environment=environment)
+    assert settings.upstream.auth.read_password() == "topsecret"
+    assert tomllib.loads(settings.to_toml())["upstream"]["auth"]["password"] == "***"
+    assert "topsecret" not in settings.to_toml() + repr(settings) + str(settings.model_dump())
+    assert problems(tmp_path, LOGIN + "password = 4711") == (
+        "upstream.auth.password: must be a valid string",
+    )
+    told = problems(tmp_path, LOGIN.replace("basic", "basik"), environment)
+    assert "topsecret" not in str(told)
+
+
+def test_a_password_file_is_read_each_time_without_its_newline(tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    settings = load(LOGIN + f"password_file = '{file}'")
+    for text, password in (("a b\n", "a b"), ("c\r\n", "c"), (" d", " d")):
+        file.write_text(text)
+        assert settings.upstream.auth.read_password() == password

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal, NoReturn
@@ -216,6 +216,24 @@ def members(text: str) -> tuple[Member, ...]:
 
 def _name(literal: str) -> str:
     return str(json.loads(literal)) if "\\" in literal else literal[1:-1]
+
+
+def null_members(document: str, names: Collection[str]) -> str:
+    """The entity with null as these members' values; no other byte changes. Raises ODataError."""
+    return _replace_values(document, dict.fromkeys(names, "null"))
+
+
+def fill_members(document: str, other: str, names: Collection[str]) -> str:
+    """The entity with these members' values as `other`, the same entity, shows them. Raises ODataError."""
+    shown = {m.name: other[m.value_start : m.end] for m in members(other) if m.name in names}
+    return _replace_values(document, shown)
+
+
+def _replace_values(document: str, values: Mapping[str, str]) -> str:
+    for member in reversed(members(document)):
+        if member.name in values:
+            document = document[: member.value_start] + values[member.name] + document[member.end :]
+    return document
 
 
 def select_members(document: str, names: Sequence[str]) -> str | None:

@@ -3,7 +3,7 @@ import time
 import pytest
 from multidict import CIMultiDict
 
-from proxy.odata.headers import effective_method, parse_cache_control
+from proxy.odata.headers import effective_method, logs_in_connection, parse_cache_control
 
 
 @pytest.mark.parametrize(
@@ -55,3 +55,20 @@ def test_directives_are_read_in_linear_time(hostile):
     assert isinstance(parse_cache_control([hostile]), dict)
     # Squared it takes many minutes, linear less than a second.
     assert time.perf_counter() - started < 60
+
+
+@pytest.mark.parametrize(
+    ("value", "is_one"),
+    [
+        ("NTLM TlRM", True),
+        ("negotiate YII", True),
+        ("\tNtlm\tTlRM", True),
+        ("Basic eA==, NTLM TlRM", True),
+        ("Kerberos YII", True),
+        ("Basic NTLMAAAA", False),
+        ("Bearer negotiate.x", False),
+        ("", False),
+    ],
+)
+def test_a_login_of_the_connection_is_known_wherever_it_stands(value: str, is_one: bool) -> None:
+    assert logs_in_connection(CIMultiDict([("Authorization", "Basic x"), ("authorization", value)])) is is_one

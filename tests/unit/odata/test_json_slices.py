@@ -5,7 +5,15 @@ import json
 import pytest
 
 from proxy.odata.errors import ODataError
-from proxy.odata.verbose_json import members, put_members, select_members, slice_reply, value_at
+from proxy.odata.verbose_json import (
+    fill_members,
+    members,
+    null_members,
+    put_members,
+    select_members,
+    slice_reply,
+    value_at,
+)
 
 ONE = '{"__metadata":{"uri":"https://h/S(1)","type":"N.S"},"A":"x","B":null}'
 TWO = '{ "A" : 1 , "__metadata" : { "uri" : "https://h/S(2)" } }'
@@ -189,3 +197,28 @@ def test_put_replaces_values_and_no_other_byte(values, changed):
 )
 def test_a_value_is_found_by_its_path(path, value):
     assert value_at(ENTITY, path) == value
+
+
+MONEY = '{"__metadata":{"type":"T"},"Value":"1"}'
+SPACED = f'{{ "__metadata":{{"uri":"x","a":[1]}} , "A" : "b}}\\"," ,"M":{MONEY},"Z":null}}'
+
+
+@pytest.mark.parametrize(
+    ("names", "text"),
+    [
+        ({"A"}, SPACED.replace('"b}\\","', "null")),
+        ({"M", "Z", "Unknown"}, SPACED.replace(MONEY, "null")),
+        (set(), SPACED),
+    ],
+)
+def test_members_give_way_to_null_and_come_back(names: set[str], text: str) -> None:
+    assert null_members(SPACED, names) == text
+    assert fill_members(text, SPACED, names) == SPACED
+
+
+def test_only_named_members_are_filled_and_only_where_the_other_shows_them() -> None:
+    assert (
+        fill_members('{"A":null,"B":null,"C":1}', '{"B":2,"C":3,"A":4}', ["A", "X"])
+        == '{"A":4,"B":null,"C":1}'
+    )
+    assert fill_members('{"A":null}', "{}", ["A"]) == '{"A":null}'

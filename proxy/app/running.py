@@ -1,0 +1,165 @@
+"""The running proxy: both listeners, the background, and their orderly end."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+
+import proxy
+from proxy.app.listeners import listen, main_app, services_listener
+from proxy.app.parts import Parts, callers_drivers, open_parts, own_drivers, service_of, utc_now
+from proxy.events import Events
+from proxy.metrics import Metrics
+from proxy.odata.models import MappingError
+from proxy.reconcile.background import Background, cancelled
+from proxy.reconcile.keeper import Keeper
+from proxy.reconcile.metadata import Metadata
+from proxy.reconcile.model_view import Models
+from proxy.reconcile.poller import Poller
+from proxy.reconcile.service import Service, stay_alive
+from proxy.reconcile.settler import Settler
+from proxy.reconcile.sweeper import Sweeper
+from proxy.settings import Settings, SettingsError
+from proxy.store import PostgresStore
+from proxy.tls import Tls
+from proxy.upstream.client import UpstreamClient
+from proxy.upstream.login import Gate
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """A running proxy: where it listens, and the parts that tests look at.
+
+    `reload` reads certificates again, for connections to come, and lets refused passwords be tried again.
+    """
+
+    url: str
+    services_url: str
+    reload: Callable[[], None]
+    store: PostgresStore
+    upstream: UpstreamClient
+    logins: Sequence[Gate]
+    metadata: Metadata
+    background: Background
+    service: Service
+    settler: Settler
+    poller: Poller
+    sweeper: Sweeper
+    metrics: Metrics
+
+
+@asynccontextmanager
+async def running(
+    settings: Settings,
+    *,
+    now: Callable[[], datetime] = utc_now,
+    draw: Callable[[], float] = random.random,
+) -> AsyncIterator[Proxy]:
+    """Start the proxy; at the end, finish what is under way, then close everything.
+
+    Raises StoreUnavailable where Postgres cannot be had, OSError where an address cannot be listened on,
+    SettingsError for certificates that cannot be used and where models do not go with upstream's metadata
+    document. An upstream that is down keeps nothing from starting.
+    """
+    metrics = Metrics()
+    events = Events(metrics)
+    tls = Tls(settings)
+    async with AsyncExitStack() as stack:
+        parts = await open_parts(stack, settings, events, tls, now)
+        metadata, upstream = parts.metadata, parts.upstream
+        service = service_of(parts)
+        settler = Settler(service, parts.in_flight)
+        poller = Poller(service, settings.poll_rules())
+        sweeper = Sweeper(service, settings.sweep_rules())
+        callers = callers_drivers(parts, draw, None if upstream.own else settler.settle_seen)
+        main = main_app(parts, callers)
+        models = await _models(parts)
+        tasks = _tasks(parts, (settler, poller, sweeper))
+        stack.push_async_callback(parts.background.stop)
+        stack.push_async_callback(cancelled, tasks)
+        services = services_listener(parts, own_drivers(parts, draw, callers), service, models, metrics)
+        services_url = await listen(stack, services, settings.services_listen, settings, tls)
+        url = await listen(stack, main, settings.listen, settings, tls)
+        events.proxy_started(
+            version=proxy.__version__,
+            url=url + parts.root_path,
+            services_url=services_url,
+            service_root=settings.upstream.service_root,
+        )
+        yield Proxy(
+            url,
+            services_url,
+            lambda: _reload(tls, upstream.gates, events),
+            parts.store,
+            upstream.client,
+            upstream.gates,
+            metadata,
+            parts.background,
+            service,
+            settler,
+            poller,
+            sweeper,
+            metrics,
+        )
+        events.proxy_stopping(requests_in_flight=len(parts.in_flight))
+    events.proxy_stopped()
+
+
+async def serve(settings: Settings, *, ready: Callable[[str, str], None] | None = None) -> None:
+    """Run until SIGTERM or SIGINT; SIGHUP reloads (`Proxy.reload`).
+
+    `ready` is called with both URLs once they answer.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with running(settings) as started:
+        loop.add_signal_handler(signal.SIGHUP, started.reload)
+        if ready is not None:
+            ready(started.url, started.services_url)
+        await stop.wait()
+
+
+async def _models(parts: Parts) -> Models:
+    """The models, with the metadata document that is to be had at the start. Raises SettingsError."""
+    if parts.upstream.own is None:  # nobody to ask as
+        await parts.metadata.load_stored()
+    else:
+        await parts.metadata.load()
+    models = Models(parts.settings.definitions(), parts.store.models())
+    try:
+        await models.start(parts.metadata.model)
+    except MappingError as error:
+        raise SettingsError(error.problems) from error
+    return models
+
+
+def _tasks(parts: Parts, work: Sequence[Settler | Poller | Sweeper]) -> list[asyncio.Task[None]]:
+    """What goes on beside requests; without an identity, what needs none."""
+    settings, metadata = parts.settings, parts.metadata
+    tasks = [
+        asyncio.create_task(stay_alive(parts.store)),
+        asyncio.create_task(Keeper(parts.store, settings.policies(), parts.events.observe).run()),
+    ]
+    if parts.upstream.own is not None:
+        tasks.append(asyncio.create_task(metadata.watch(settings.background.metadata_every_s)))
+        if settings.background.enabled:
+            tasks += [asyncio.create_task(each.run(lambda: metadata.model)) for each in work]
+    return tasks
+
+
+def _reload(tls: Tls, gates: Sequence[Gate], events: Events) -> None:
+    problems: Sequence[str] = ()
+    try:
+        tls.reload()
+    except SettingsError as error:
+        problems = error.problems
+    for gate in gates:
+        gate.forget()
+    events.proxy_reloaded(problems=problems)
