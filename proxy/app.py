@@ -117,7 +117,13 @@ async def running(
         poller = Poller(service, settings.poll_rules())
         sweeper = Sweeper(service, settings.sweep_rules())
         mirror_reader = MirrorReader(
-            store, sets, events.observe, now, root_path=root_path, page_limit=settings.limits.mirror_page
+            store,
+            sets,
+            events.observe,
+            now,
+            root_path=root_path,
+            page_limit=settings.limits.mirror_page,
+            past=store.at,
         )
         responses = Responses(root_path, upstream_origin)
         handler = Handler(

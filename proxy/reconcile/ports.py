@@ -332,7 +332,31 @@ class Found:
     next: SkipToken | None = None
 
 
-class Store(Protocol):
+class Answers(Protocol):
+    """What the mirror answers by itself from. Every method raises StoreUnavailable."""
+
+    async def get(self, entity_set: EntitySet, keys: Sequence[EntityKey]) -> Mapping[EntityKey, Stored]:
+        """What is held of these entities: rows, tombstones and bare rows; unknown keys are left out."""
+
+    async def find(self, query: Query) -> Found:
+        """A page of entities, tombstones and bare rows left out. Keys of type Edm.Guid are in the order of
+        SQL Server's uniqueidentifier.
+
+        Raises ODataError: 400 for a skip token that is none of this query's, and for an expression that
+        cannot be worked out over these values (division by zero, overflow); 501 where no set shows the pairs
+        of a relationship."""
+
+    async def count_of(self, query: Query) -> int:
+        """How many entities pass the query's filter. Raises as `find`."""
+
+    async def related(
+        self, relationship: Relationship, sources: Sequence[EntityKey], page: int
+    ) -> Mapping[EntityKey, Found]:
+        """Where a relationship leads from each of these, in the order of keys and at most `page` each; one
+        statement for all. A `next` belongs to the query `within` that source. Raises as `find`."""
+
+
+class Store(Answers, Protocol):
     """The mirror. Every method raises StoreUnavailable, and leaves nothing half done when it does.
 
     Every stored change carries a fetch number; a row, absence or tombstone gives way only to a higher
@@ -341,9 +365,6 @@ class Store(Protocol):
 
     async def next_fetch_number(self) -> int:
         """Draw a number, before the fetch is sent."""
-
-    async def get(self, entity_set: EntitySet, keys: Sequence[EntityKey]) -> Mapping[EntityKey, Stored]:
-        """What is held of these entities: rows, tombstones and bare rows; unknown keys are left out."""
 
     async def put(
         self, entity_set: EntitySet, fetched: Sequence[Fetched], provenance: Provenance
@@ -394,23 +415,6 @@ class Store(Protocol):
 
     async def count(self, entity_set: EntitySet, *, at_most: int) -> int:
         """Entities held of the set, counting no further than `at_most`."""
-
-    async def find(self, query: Query) -> Found:
-        """A page of entities, tombstones and bare rows left out. Keys of type Edm.Guid are in the order of
-        SQL Server's uniqueidentifier.
-
-        Raises ODataError: 400 for a skip token that is none of this query's, and for an expression that
-        cannot be worked out over these values (division by zero, overflow); 501 where no set shows the pairs
-        of a relationship."""
-
-    async def count_of(self, query: Query) -> int:
-        """How many entities pass the query's filter. Raises as `find`."""
-
-    async def related(
-        self, relationship: Relationship, sources: Sequence[EntityKey], page: int
-    ) -> Mapping[EntityKey, Found]:
-        """Where a relationship leads from each of these, in the order of keys and at most `page` each; one
-        statement for all. A `next` belongs to the query `within` that source. Raises as `find`."""
 
     async def set_state(self, entity_set: EntitySet) -> SetState: ...
 
