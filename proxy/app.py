@@ -28,6 +28,7 @@ from proxy.model_route import ModelRoute
 from proxy.odata.edm import Model
 from proxy.odata.models import MappingError
 from proxy.passthrough import drop_added_headers, server_options
+from proxy.reconcile.authority import Authorities
 from proxy.reconcile.backfill import Backfill, Load
 from proxy.reconcile.background import Background, cancelled
 from proxy.reconcile.batch_writer import BatchWriter
@@ -104,7 +105,8 @@ async def running(
         store = await _open_store(stack, settings)
         upstream = await _open_upstream(stack, settings, now)
         background = Background(events.observe)
-        sets = Sets(store, settings.policies(), events.observe)
+        authorities = Authorities(store, events.observe, wait_s=settings.cutover.wait_s)
+        sets = Sets(store, settings.policies(), events.observe, authorities)
         metadata = _metadata(settings, store, upstream, events)
         mirror = Mirror(store, upstream, sets, rules, root_path, events.observe, metadata.suspect)
         feeder = Feeder(mirror, background, events.observe, store)
@@ -135,12 +137,14 @@ async def running(
             upstream,
             responses,
             Messages(mirror, sender.in_flight, events.observe, now),
+            authorities,
             root_path=root_path,
             upstream_origin=upstream_origin,
             public_origin=settings.public_origin,
             body_limit_bytes=settings.limits.request_body_bytes,
         )
         await metadata.load()
+        await authorities.follow([])
         models = Models(settings.definitions(), store.models())
         try:
             await models.start(metadata.model)
@@ -149,6 +153,7 @@ async def running(
         tasks = [
             asyncio.create_task(stay_alive(store)),
             asyncio.create_task(metadata.watch(settings.background.metadata_every_s)),
+            asyncio.create_task(authorities.watch()),
         ]
         if settings.background.enabled and settings.service_headers() is not None:
             tasks += [
@@ -210,7 +215,9 @@ async def working(settings: Settings) -> AsyncIterator[tuple[Service, Model]]:
         await metadata.load()
         if metadata.model is None:
             raise UpstreamUnreachable("neither upstream nor the store has a metadata document")
-        sets = Sets(store, settings.policies(), events.observe)
+        authorities = Authorities(store, events.observe, wait_s=settings.cutover.wait_s)
+        await authorities.read()
+        sets = Sets(store, settings.policies(), events.observe, authorities)
         yield _service(settings, store, upstream, sets, metadata, events, utc_now), metadata.model
 
 
@@ -227,7 +234,7 @@ async def backfill(
         named = [model.entity_sets[name] for name in names] or [
             entity_set
             for entity_set in model.entity_sets.values()
-            if service.sets.policy(entity_set).mode is not Mode.FORWARD
+            if service.sets.policy(entity_set).mode not in (Mode.FORWARD, Mode.MIRROR)
         ]
         at_once = settings.background.backfill_sets_at_once
         return await Backfill(service, report).run(named, model, at_once=at_once, again=again)

@@ -24,6 +24,7 @@ from proxy.odata.operation import (
 from proxy.odata.origins import rewrite_origins
 from proxy.odata.uri import split_target
 from proxy.passthrough import pass_through, upstream_target
+from proxy.reconcile.authority import Authorities
 from proxy.reconcile.batch_writer import BatchWriter
 from proxy.reconcile.errors import NotInMirror
 from proxy.reconcile.exchange import Answer, Ask, CacheStatus, FromMirror, MirrorAsk, Relayed
@@ -59,6 +60,7 @@ class Handler:
         upstream: UpstreamClient,
         responses: Responses,
         messages: Messages,
+        authorities: Authorities,
         *,
         root_path: str,
         upstream_origin: str,
@@ -73,6 +75,7 @@ class Handler:
         self._upstream = upstream
         self._responses = responses
         self._messages = messages
+        self._authorities = authorities
         self._root_path = root_path
         self._upstream_origin = upstream_origin
         self._public_origin = public_origin
@@ -88,6 +91,7 @@ class Handler:
         if not isinstance(operation, Opaque):
             if operation.entity_set is not None:
                 request[ENTITY_SET] = operation.entity_set.name
+                await self._authorities.follow([operation.entity_set.name])
             directives = _directives(headers)
             if directives.only_if_cached and request.method == "GET":
                 caller = _caller(request, headers)

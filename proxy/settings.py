@@ -148,6 +148,12 @@ class BackgroundSettings(_Table):
     metadata_every_s: Timeout = 3600.0
 
 
+class CutoverSettings(_Table):
+    """Moving entity sets from upstream to the mirror, and back."""
+
+    wait_s: Timeout = 60.0
+
+
 class LimitSettings(_Table):
     """Bounds on what one client may use, and on how long stopping may take."""
 
@@ -164,10 +170,19 @@ class DatabaseSettings(_Table):
     connect_timeout_s: Timeout = 5.0
 
 
+def _chosen_mode(value: object) -> object:
+    if value in (Mode.MIRROR, Mode.MIRROR.value):
+        raise ValueError('"mirror" is no setting: "syncpoint cutover SET" makes the mirror the authority')
+    return value
+
+
+_Mode = Annotated[Mode, BeforeValidator(_chosen_mode)]
+
+
 class DefaultPolicySettings(_Table):
     """The policy of every entity set that says nothing else."""
 
-    mode: Mode = Mode.CHECKED
+    mode: _Mode = Mode.CHECKED
     stale_if_error_s: Seconds = 0.0
     on_conflict: OnConflict = OnConflict.ERROR
     max_age_s: Seconds = 60.0
@@ -185,7 +200,7 @@ class EffectSettings(_Table):
 class SetPolicySettings(_Table):
     """The policy of one entity set; what is None comes from the default policy."""
 
-    mode: Mode | None = None
+    mode: _Mode | None = None
     stale_if_error_s: Seconds | None = None
     on_conflict: OnConflict | None = None
     max_age_s: Seconds | None = None
@@ -224,6 +239,7 @@ class Settings(_Table):
     upstream: UpstreamSettings = UpstreamSettings()
     sync: SyncSettings = SyncSettings()
     background: BackgroundSettings = BackgroundSettings()
+    cutover: CutoverSettings = CutoverSettings()
     limits: LimitSettings = LimitSettings()
     database: DatabaseSettings = DatabaseSettings()
     defaults: DefaultPolicySettings = DefaultPolicySettings()

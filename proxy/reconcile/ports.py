@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -22,6 +22,10 @@ from proxy.reconcile.stamp import Stamp
 
 class StoreUnavailable(Exception):
     """Postgres did not do what was asked: down, too slow, out of connections, or a failed statement."""
+
+
+class AuthorityMoved(Exception):
+    """Other epochs hold than the write has seen: nothing of it was committed, and it begins again."""
 
 
 class UpstreamFailure(Exception):
@@ -198,6 +202,8 @@ class NewIntent:
     `touched`, with the entities that the write is known to change beside its target; so does the key that a
     client has chosen for what is to be made. `body` is what the client posted, `before` the digest of the
     state seen just before, for a batch of all of them (None: not every one is known, or there is none).
+    `epochs`: of every set that is written to, as seen before the write began; a set not named counts as one
+    that was never moved.
     """
 
     method: str
@@ -209,6 +215,7 @@ class NewIntent:
     before: bytes | None
     provenance: Provenance
     opened_at: datetime
+    epochs: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -370,8 +377,9 @@ class Store(Answers, Protocol):
         self, entity_set: EntitySet, fetched: Sequence[Fetched], provenance: Provenance
     ) -> PutResult:
         """Store states that upstream showed; one transaction. Skips, row by row, what is not newer by
-        fetch number and what has an open intent. Clears the row's conflict. A revision is recorded
-        where the digest differs from the row's (or there was none)."""
+        fetch number and what has an open intent, and everything of a set whose authority is the mirror.
+        Clears the row's conflict. A revision is recorded where the digest differs from the row's (or there
+        was none)."""
 
     async def touch(self, entity_set: EntitySet, fetched: Sequence[Fetched]) -> None:
         """A fetch showed just what we hold: raise fetch number, `fetched_at`, `settled`; nothing else."""
@@ -383,7 +391,7 @@ class Store(Answers, Protocol):
 
     async def open_intent(self, intent: NewIntent) -> Intent:
         """Commit the mark, raise the named rows' fetch number and intents count (bare rows for entities
-        never seen), in one transaction."""
+        never seen), in one transaction. Raises AuthorityMoved where its epochs do not hold any more."""
 
     async def settle_intent(self, intent: Intent, settlement: Settlement) -> None:
         """Mirror rows, revisions, conflict cleared, intent closed: one transaction. Does nothing if the
@@ -407,8 +415,8 @@ class Store(Answers, Protocol):
         `fetch_number`."""
 
     async def record_conflict(self, conflict: NewConflict) -> int | None:
-        """Record it and mark the row, unless the row changed since `held` (then None). A conflict that
-        is open already is not recorded again: its id is returned."""
+        """Record it and mark the row, unless the row changed since `held`, or the set's authority is the
+        mirror (then None). A conflict that is open already is not recorded again: its id is returned."""
 
     async def conflict_count(self, entity_set: EntitySet) -> int:
         """Open conflicts of the set."""

@@ -12,6 +12,7 @@ from proxy.odata.edm import Model
 from proxy.reconcile import changes, history
 from proxy.reconcile.ports import StoreUnavailable
 from proxy.reconcile.progress import LifecycleStore
+from proxy.store.authorities import AuthorityTable
 from proxy.store.casebook import Casebook
 from proxy.store.changelog import ChangeLog
 from proxy.store.conflicts import Conflicts
@@ -48,6 +49,7 @@ class PostgresStore(
     Leases,
     Progress,
     Sweeps,
+    AuthorityTable,
 ):
     """The mirror in Postgres.
 
