@@ -13,7 +13,14 @@ from aiohttp import web
 from proxy.odata import atom, verbose_json
 from proxy.odata.media import error_format
 from proxy.passthrough import BadHost
-from proxy.reconcile.errors import NotInMirror, OutcomeUnknown, ReadRefused, SyncConflict, WritesRefused
+from proxy.reconcile.errors import (
+    AuthorityMoving,
+    NotInMirror,
+    OutcomeUnknown,
+    ReadRefused,
+    SyncConflict,
+    WritesRefused,
+)
 from proxy.reconcile.ports import (
     UpstreamBroken,
     UpstreamCut,
@@ -61,6 +68,7 @@ TABLE: Mapping[type[Exception], Row] = {
     ReadRefused: Row(400, "Syncpoint.ReadRefused", "http_request_error"),
     OutcomeUnknown: Row(504, "Syncpoint.OutcomeUnknown", "http_response_incomplete"),
     WritesRefused: Row(503, "Syncpoint.WritesRefused", "proxy_internal_error"),
+    AuthorityMoving: Row(503, "Syncpoint.AuthorityMoving", "http_request_denied"),
     web.HTTPRequestEntityTooLarge: Row(
         413,
         "Syncpoint.BodyTooLarge",
@@ -109,6 +117,8 @@ def error_response(error: Exception, accept: str | None, format_option: str | No
     )
     if isinstance(error, web.HTTPException):
         response.force_close()  # what is left of the request must not be taken for the next one
+    if isinstance(error, AuthorityMoving):
+        response.headers["Retry-After"] = str(error.retry_after_s)
     if isinstance(error, ReadRefused):
         response.set_status(error.status)
         if error.status == 405:

@@ -25,6 +25,7 @@ from proxy.odata.operation import (
 from proxy.odata.origins import rewrite_origins
 from proxy.odata.uri import split_target
 from proxy.passthrough import pass_through, proxy_origin, upstream_target
+from proxy.reconcile.authority import Authorities
 from proxy.reconcile.batch_writer import BatchWriter
 from proxy.reconcile.errors import NotInMirror
 from proxy.reconcile.exchange import Answer, Ask, CacheStatus, FromMirror, MirrorAsk, Relayed
@@ -61,6 +62,7 @@ class Handler:
         upstream: AnyClient,
         responses: Responses,
         messages: Messages,
+        authorities: Authorities,
         *,
         root_path: str,
         upstream_origin: str,
@@ -77,6 +79,7 @@ class Handler:
         self._upstream = upstream
         self._responses = responses
         self._messages = messages
+        self._authorities = authorities
         self._root_path = root_path
         self._upstream_origin = upstream_origin
         self._public_origin = public_origin
@@ -96,6 +99,7 @@ class Handler:
         if not isinstance(operation, Opaque):
             if operation.entity_set is not None:
                 request[ENTITY_SET] = operation.entity_set.name
+                await self._authorities.follow([operation.entity_set.name])
             if _directives(headers).only_if_cached and request.method == "GET":
                 caller = self._caller(request, headers, connection)
                 answer: Answer = await self._from_mirror_alone(operation, target, headers, caller, origin)

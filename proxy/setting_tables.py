@@ -160,6 +160,12 @@ class BackgroundSettings(Table):
     metadata_every_s: Timeout = 3600.0
 
 
+class CutoverSettings(Table):
+    """Moving entity sets from upstream to the mirror, and back."""
+
+    wait_s: Timeout = 60.0
+
+
 class LimitSettings(Table):
     """Bounds on what one client may use, and on how long stopping may take."""
 
@@ -176,10 +182,19 @@ class DatabaseSettings(Table):
     connect_timeout_s: Timeout = 5.0
 
 
+def _chosen_mode(value: object) -> object:
+    if value in (Mode.MIRROR, Mode.MIRROR.value):
+        raise ValueError('"mirror" is no setting: "syncpoint cutover SET" makes the mirror the authority')
+    return value
+
+
+_Mode = Annotated[Mode, BeforeValidator(_chosen_mode)]
+
+
 class DefaultPolicySettings(Table):
     """The policy of every entity set that says nothing else."""
 
-    mode: Mode = Mode.CHECKED
+    mode: _Mode = Mode.CHECKED
     stale_if_error_s: Seconds = 0.0
     on_conflict: OnConflict = OnConflict.ERROR
     max_age_s: Seconds = 60.0
@@ -198,7 +213,7 @@ class EffectSettings(Table):
 class SetPolicySettings(Table):
     """The policy of one entity set; what is None comes from the default policy."""
 
-    mode: Mode | None = None
+    mode: _Mode | None = None
     stale_if_error_s: Seconds | None = None
     on_conflict: OnConflict | None = None
     max_age_s: Seconds | None = None

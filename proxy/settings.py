@@ -26,6 +26,7 @@ from proxy.odata.models import ModelDefinition, PropertyDefinition
 from proxy.reconcile.policy import Effect, Policies, Policy, PollRules, SweepRules, SyncRules
 from proxy.setting_tables import (
     BackgroundSettings,
+    CutoverSettings,
     DatabaseSettings,
     DefaultPolicySettings,
     LimitSettings,
@@ -66,6 +67,7 @@ class Settings(Table):
     upstream: UpstreamSettings = UpstreamSettings()
     sync: SyncSettings = SyncSettings()
     background: BackgroundSettings = BackgroundSettings()
+    cutover: CutoverSettings = CutoverSettings()
     limits: LimitSettings = LimitSettings()
     database: DatabaseSettings = DatabaseSettings()
     defaults: DefaultPolicySettings = DefaultPolicySettings()

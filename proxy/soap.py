@@ -9,6 +9,7 @@ from aiohttp import web
 from proxy.odata.edm import Model
 from proxy.odata.soap import PATH
 from proxy.passthrough import pass_through
+from proxy.reconcile.errors import SyncError
 from proxy.reconcile.messages import Messages
 from proxy.reconcile.ports import Intent, Outcome, Provenance, Source, UpstreamFailure
 from proxy.upstream.login import AnyClient
@@ -30,6 +31,7 @@ class _Watched:
         self._model = model
         self._provenance = provenance
         self.intent: Intent | None = None
+        self.refusal: SyncError | None = None
 
     async def pieces(self, body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """The same bytes, the last ones after the mark of what the whole message names."""
@@ -43,7 +45,11 @@ class _Watched:
             if size <= _READ_BYTES:
                 read.append(piece)
         if size <= _READ_BYTES:
-            self.intent = await self._messages.mark(b"".join(read), self._model, self._provenance)
+            try:
+                self.intent = await self._messages.mark(b"".join(read), self._model, self._provenance)
+            except SyncError as error:
+                self.refusal = error
+                raise
         if held_back:
             yield held_back
 
@@ -59,7 +65,7 @@ async def pass_message(
     body_limit: int | None,
     connection: object | None,
 ) -> web.StreamResponse:
-    """Pass a message through. Raises what `pass_through` raises."""
+    """Pass a message through. Raises what `pass_through` and `Messages.mark` raise."""
     provenance = Provenance(Source.CLIENT_WRITE, request_id, None, request.remote)
     watched = _Watched(messages, model, provenance)
     outcome: Outcome | None = None
@@ -76,6 +82,8 @@ async def pass_message(
         return response
     except UpstreamFailure as failure:
         outcome = None if failure.sent else Outcome.REFUSED
+        if watched.refusal is not None:
+            raise watched.refusal from None
         raise
     finally:
         if watched.intent is not None:

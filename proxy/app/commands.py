@@ -31,6 +31,7 @@ async def working(settings: Settings) -> AsyncIterator[tuple[Service, Model]]:
         await parts.metadata.load()
         if parts.metadata.model is None:
             raise UpstreamUnreachable("neither upstream nor the store has a metadata document")
+        await parts.sets.authorities.read()
         yield service_of(parts), parts.metadata.model
 
 
@@ -47,7 +48,7 @@ async def backfill(
         named = [model.entity_sets[name] for name in names] or [
             entity_set
             for entity_set in model.entity_sets.values()
-            if service.sets.policy(entity_set).mode is not Mode.FORWARD
+            if service.sets.policy(entity_set).mode not in (Mode.FORWARD, Mode.MIRROR)
         ]
         at_once = settings.background.backfill_sets_at_once
         return await Backfill(service, report).run(named, model, at_once=at_once, again=again)

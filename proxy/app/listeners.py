@@ -51,6 +51,7 @@ def main_app(parts: Parts, drivers: Drivers) -> web.Application:
         parts.upstream.callers,
         Responses(parts.root_path, parts.upstream_origin),
         Messages(drivers.mirror, parts.in_flight, events.observe, parts.now),
+        parts.sets.authorities,
         root_path=parts.root_path,
         upstream_origin=parts.upstream_origin,
         public_origin=settings.public_origin,
@@ -83,6 +84,7 @@ def services_listener(
         parts.now,
         upstream_path=parts.root_path,
         page_limit=parts.settings.limits.mirror_page,
+        headers=service.headers,
     )
     model_writer = ModelWriter(model_reader, drivers.writer, parts.background, events.observe)
     body_limit = parts.settings.limits.request_body_bytes
@@ -111,6 +113,7 @@ def _mirror_reader(parts: Parts) -> MirrorReader:
         parts.now,
         root_path=parts.root_path,
         page_limit=parts.settings.limits.mirror_page,
+        past=parts.store.at,
     )
 
 

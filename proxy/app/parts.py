@@ -11,6 +11,7 @@ from typing import cast
 from urllib.parse import urlsplit
 
 from proxy.events import Events
+from proxy.reconcile.authority import Authorities
 from proxy.reconcile.background import Background
 from proxy.reconcile.feeder import Feeder
 from proxy.reconcile.metadata import Metadata
@@ -97,7 +98,8 @@ async def open_parts(
         store.use_model,
         events.observe,
     )
-    sets = Sets(store, settings.policies(), events.observe)
+    authorities = Authorities(store, events.observe, wait_s=settings.cutover.wait_s)
+    sets = Sets(store, settings.policies(), events.observe, authorities)
     return Parts(settings, store, upstream, sets, metadata, events, Background(events.observe), now)
 
 

@@ -132,6 +132,7 @@ async def _models(parts: Parts) -> Models:
         await parts.metadata.load_stored()
     else:
         await parts.metadata.load()
+    await parts.sets.authorities.follow([])
     models = Models(parts.settings.definitions(), parts.store.models())
     try:
         await models.start(parts.metadata.model)
@@ -145,6 +146,7 @@ def _tasks(parts: Parts, work: Sequence[Settler | Poller | Sweeper]) -> list[asy
     settings, metadata = parts.settings, parts.metadata
     tasks = [
         asyncio.create_task(stay_alive(parts.store)),
+        asyncio.create_task(parts.sets.authorities.watch()),
         asyncio.create_task(Keeper(parts.store, settings.policies(), parts.events.observe).run()),
     ]
     if parts.upstream.own is not None:

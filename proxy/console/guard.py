@@ -10,7 +10,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from proxy.odata.errors import ODataError
-from proxy.reconcile.errors import OutcomeUnknown, SyncError, WritesRefused
+from proxy.reconcile.errors import AuthorityMoving, OutcomeUnknown, SyncError, WritesRefused
 from proxy.reconcile.operator import CannotAct, NotFound, Operator
 from proxy.reconcile.ports import StoreUnavailable, UpstreamFailure
 
@@ -20,6 +20,7 @@ STATUS: tuple[tuple[type[Exception], int], ...] = (
     (ODataError, 400),
     (ValueError, 400),
     (WritesRefused, 503),
+    (AuthorityMoving, 503),
     (StoreUnavailable, 503),
     (OutcomeUnknown, 504),
     (SyncError, 409),

@@ -8,12 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Literal
 
+from proxy.odata import times
 from proxy.odata.edm import Model
 from proxy.odata.errors import ODataError, UnsupportedConstruct
 from proxy.odata.query_options import QueryOptions, parse_query
 from proxy.odata.uri import ResourcePath, decode_path, parse_resource_path
+
+# Not an option of the standard: the moment whose state is asked for.
+AS_OF = "asof"
 
 Kind = Literal["service", "metadata", "collection", "entity", "property", "value", "count", "links"]
 
@@ -58,6 +63,33 @@ def parse_read(raw_path_below_root: str, raw_query: str | None, model: Model) ->
         return Read(kind, path, _options(raw_query, kind, many), many)
     except ODataError as error:
         raise error.within("query") from None
+
+
+def moment_of(read: Read, now: datetime) -> datetime | None:
+    """The moment that the option `asof` names, aware UTC; None without one. `now`: aware.
+
+    Raises ODataError for what is no moment (XML Schema's `dateTime`; UTC where no zone is said), for one to
+    come, for several, and where the resource has no past.
+    """
+    given = [item.value for item in read.options.items if item.name == AS_OF]
+    if not given:
+        return None
+    text = given[0].strip().replace(" ", "+")  # a plus sign that was not encoded
+    try:
+        moment = times.parse_datetime(text).replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        raise ODataError(
+            f"'{given[0][:60]}' is no moment for asof: 2016-05-01T10:00:00Z is.", token=given[0]
+        ) from None
+    if len(given) > 1:
+        raise ODataError(
+            "The query parameter 'asof' is specified, but it should be specified exactly once.", token=AS_OF
+        )
+    if moment > now:
+        raise ODataError(f"asof names a moment that is still to come: '{text}'.", token=given[0])
+    if read.kind in ("service", "metadata"):
+        raise ODataError("The query option 'asof' cannot be applied to the requested resource.", token=AS_OF)
+    return moment
 
 
 def _path(raw: str, model: Model) -> ResourcePath:
@@ -143,7 +175,9 @@ def _check_option(name: str, kind: Kind, many: bool, options: QueryOptions) -> N
             f"The query option '{name}' cannot be applied to the requested resource.", token=name
         )
     if name in options.duplicates:
-        raise ODataError(
-            f"The query parameter '{name}' is specified, but it should be specified exactly once.",
-            token=name,
-        )
+        raise _twice(name)
+
+
+def _twice(name: str) -> ODataError:
+    message = f"The query parameter '{name}' is specified, but it should be specified exactly once."
+    return ODataError(message, token=name)

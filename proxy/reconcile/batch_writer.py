@@ -17,8 +17,10 @@ from proxy.odata.edm import EntityKey, EntitySet, Model
 from proxy.odata.errors import ODataError
 from proxy.odata.operation import ChangeLinks, CreateEntity, DeleteEntity, ReadCollection, ReadEntity, Write
 from proxy.odata.uri import entity_path
+from proxy.reconcile.authority import Epochs
 from proxy.reconcile.background import Background
 from proxy.reconcile.batches import METHOD, Batch, Step, intended_by, read_batch, replies_to
+from proxy.reconcile.errors import WritesRefused
 from proxy.reconcile.exchange import Answer, Ask, CacheStatus, Relayed
 from proxy.reconcile.feeder import Feeder
 from proxy.reconcile.mirror import KEYS_PER_REQUEST, Mirror
@@ -87,7 +89,8 @@ class BatchWriter:
     async def send(self, ask: Ask, model: Model) -> Answer:
         """Carry out a batch, to its end even if the client leaves. What is none is passed on as it is.
 
-        Raises WritesRefused (not sent), OutcomeUnknown (sent, not answered), UpstreamFailure.
+        Raises WritesRefused, AuthorityMoving (not sent), OutcomeUnknown (sent, not answered),
+        UpstreamFailure.
         """
         return await self._background.finish("batch", self._send(ask, model))
 
@@ -98,7 +101,17 @@ class BatchWriter:
             batch = read_batch(ask.request.body, content_type, root, model)
         except ODataError:
             return await self._reader.forward(ask, CacheStatus(fwd="bypass", detail="no-batch"))
-        return await (self._write(batch, ask, model) if batch.writes else self._read(batch, ask, model))
+        if not batch.writes:
+            return await self._read(batch, ask, model)
+        try:
+            return await self._mirror.sets.authorities.on_its_side(
+                batch.sets_written(model), lambda epochs: self._write(batch, ask, model, epochs), self._refuse
+            )
+        except StoreUnavailable as error:
+            raise self._sender.refused(error) from error
+
+    async def _refuse(self, _: Epochs) -> Answer:
+        raise WritesRefused("Upstream is not the authority of a set that is written to; nothing was begun.")
 
     async def _read(self, batch: Batch, ask: Ask, model: Model) -> Answer:
         number = None
@@ -111,10 +124,10 @@ class BatchWriter:
             self._feed(batch, replies_to(batch, answer.reply), ask, model, number)
         return answer
 
-    async def _write(self, batch: Batch, ask: Ask, model: Model) -> Answer:
+    async def _write(self, batch: Batch, ask: Ask, model: Model, epochs: Epochs) -> Answer:
         try:
             before = await self._read_before(batch, ask, model)
-            intent = await self._sender.open(self._intent(batch, before, ask, model))
+            intent = await self._sender.open(replace(self._intent(batch, before, ask, model), epochs=epochs))
         except StoreUnavailable as error:
             raise self._sender.refused(error) from error
         with self._sender.under_way(intent):

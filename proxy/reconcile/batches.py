@@ -15,7 +15,7 @@ from proxy.odata.edm import EntityKey, EntitySet, EntityType, Model
 from proxy.odata.errors import ODataError
 from proxy.odata.operation import CreateEntity, DeleteEntity, Operation, Write, parse_operation
 from proxy.odata.uri import entity_path, split_target
-from proxy.reconcile.outcomes import outcome_of, read_posted
+from proxy.reconcile.outcomes import outcome_of, read_posted, sets_written
 from proxy.reconcile.ports import Outcome, Reply, Touched
 
 METHOD = "Batch"  # of an intent, whose body is the batch itself
@@ -57,6 +57,15 @@ class Batch:
     @property
     def writes(self) -> list[tuple[Write, Step]]:
         return [(step.operation, step) for step in self.steps if isinstance(step.operation, Write)]
+
+    def sets_written(self, model: Model) -> frozenset[str]:
+        """Names of the entity sets that it writes to."""
+        return frozenset().union(
+            *(
+                sets_written(operation, step.part.body, step.part.headers.get("Content-Type", ""), model)
+                for operation, step in self.writes
+            )
+        )
 
 
 def read_batch(body: bytes, content_type: str | None, root: str, model: Model) -> Batch:

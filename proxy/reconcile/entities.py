@@ -10,7 +10,7 @@ from proxy.odata.errors import ODataError, UnsupportedConstruct
 from proxy.odata.projection import Projection
 from proxy.odata.relationships import Relationship, Relationships
 from proxy.odata.uri import entity_path
-from proxy.reconcile.ports import Found, Store, Stored
+from proxy.reconcile.ports import Answers, Found, Stored
 
 # Where a client does not say how many: upstream's own page (field manual, 4.1), of expanded entities too.
 PAGE = 50
@@ -21,12 +21,20 @@ _NOTHING = Found(())
 
 class Entities:
     """The entities of one reply. `root`: the service root as the client wrote it; `page_limit`: entities that
-    one statement may bring. `shown`: those that the reply shows so far."""
+    one statement may bring; `kept`: raw options that stay in next links of what is expanded. `shown`: those
+    that the reply shows so far."""
 
     def __init__(
-        self, store: Store, model: Model, relationships: Relationships, root: str, page_limit: int
+        self,
+        store: Answers,
+        model: Model,
+        relationships: Relationships,
+        root: str,
+        page_limit: int,
+        kept: Sequence[str] = (),
     ) -> None:
         self._store = store
+        self._kept = kept
         self._model = model
         self._relationships = relationships
         self._root = root
@@ -120,7 +128,7 @@ class Entities:
         if page.next is None:
             return None
         path = f"{entity_path(relationship.source, key)}/{relationship.name}"
-        return f"{self._root}/{path}?{'&'.join((*below.query(), f'$skiptoken={page.next}'))}"
+        return f"{self._root}/{path}?{'&'.join((*self._kept, *below.query(), f'$skiptoken={page.next}'))}"
 
 
 def names_target(row: Stored, relationship: Relationship) -> bool:

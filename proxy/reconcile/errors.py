@@ -46,5 +46,16 @@ class OutcomeUnknown(SyncError):
         self.intent = intent
 
 
+class AuthorityMoving(SyncError):
+    """The set is being cut over, and that takes longer than a write may wait."""
+
+    retry_after_s = 10
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The entity set is being cut over just now, so the write was not begun. Send it again."
+        )
+
+
 class WritesRefused(SyncError):
     """The write cannot be recorded, so it was not sent."""

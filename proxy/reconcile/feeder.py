@@ -103,7 +103,7 @@ class Feeder:
             held = await self._mirror.store.get(entity_set, keys)
             await self._shadow(operation, reply, held, ask)
             await self._mirror.absorb(entity_set, fetched, ask.provenance(Source.UPSTREAM_REFRESH))
-        elif self._mirror.sets.policy(entity_set).mode is Mode.FORWARD:
+        elif self._mirror.sets.policy(entity_set).mode in (Mode.FORWARD, Mode.MIRROR):
             return
         else:
             keys = self._keys_shown(reply, entity_set, model)

@@ -13,9 +13,12 @@ _ORDERED = frozenset({"Edm.Guid", "Edm.Byte", "Edm.SByte", "Edm.Int16", "Edm.Int
 
 
 def followed_sets(model: Model, sets: Sets, backfilled: Set[str]) -> Iterable[EntitySet]:
-    """Sets that were loaded, and those that are to be served by age; never those that are only forwarded."""
+    """Sets that were loaded, and those that are to be served by age; never those that are only forwarded, and
+    none of which the mirror is the authority."""
     for entity_set in model.entity_sets.values():
         mode = sets.policy(entity_set).mode
+        if mode is Mode.MIRROR:
+            continue
         if mode is Mode.BOUNDED or (mode is not Mode.FORWARD and entity_set.name in backfilled):
             yield entity_set
 

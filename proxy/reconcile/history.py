@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Protocol
 
 from proxy.odata.edm import EntityKey, EntitySet
-from proxy.reconcile.ports import Provenance, SetState
+from proxy.reconcile.ports import Answers, Provenance, SetState
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,10 @@ class History(Protocol):
         self, entity_set: EntitySet, at: datetime, *, after: str = "", limit: int = 50
     ) -> Sequence[Revision]:
         """The entities that existed at `at`, in the order of their keys' text, from behind `after`."""
+
+    def at(self, moment: datetime) -> Answers:
+        """The mirror as it was then, as far as the history knows: `settled` says of a row that no other
+        state may have held at the moment."""
 
     async def drop_revisions(self, days: Mapping[str, int], otherwise: int) -> Sequence[str]:
         """Make room for the quarters to come, and drop what is older than its set keeps.

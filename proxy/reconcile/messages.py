@@ -7,13 +7,15 @@ stores the entities while it is open, and it ends with the answer. Only a fetch 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from proxy.odata.edm import EntityKey, EntitySet, Model
 from proxy.odata.errors import ODataError
 from proxy.odata.soap import read_message
 from proxy.odata.verbose_json import parse_entity, slice_reply
+from proxy.reconcile.authority import Epochs
+from proxy.reconcile.errors import WritesRefused
 from proxy.reconcile.mirror import Mirror
 from proxy.reconcile.observations import IntentOpened, IntentSettled, Observe, StoreFailed
 from proxy.reconcile.outcomes import touched_by
@@ -39,7 +41,10 @@ class Messages:
 
     async def mark(self, body: bytes, model: Model, provenance: Provenance) -> Intent | None:
         """Commit the mark of what the message names, and of its declared effects; None where there is nothing
-        to mark, or no way to: Postgres being away keeps nothing from passing through."""
+        to mark, or no way to: Postgres being away keeps nothing from passing through.
+
+        Raises AuthorityMoving, and WritesRefused where the mirror is the authority of what is named.
+        """
         message = read_message(body)
         if message is None:
             return None
@@ -54,18 +59,21 @@ class Messages:
             touched = [*named[1:]]
             for entity in named:
                 touched += await self._effects(entity.entity_set, entity.key, model)
-            intent = await self.mirror.store.open_intent(
-                NewIntent(
-                    method=f"Soap{message.name}",
-                    entity_set=named[0].entity_set,
-                    target=named[0].key,
-                    touched=touched,
-                    body=b"",  # nothing of it can be read back
-                    content_type="",
-                    before=None,
-                    provenance=provenance,
-                    opened_at=self.now(),
-                )
+            new = NewIntent(
+                method=f"Soap{message.name}",
+                entity_set=named[0].entity_set,
+                target=named[0].key,
+                touched=touched,
+                body=b"",  # nothing of it can be read back
+                content_type="",
+                before=None,
+                provenance=provenance,
+                opened_at=self.now(),
+            )
+            intent = await self.mirror.sets.authorities.on_its_side(
+                {entity.entity_set.name for entity in named},
+                lambda epochs: self.mirror.store.open_intent(replace(new, epochs=epochs)),
+                self._refuse,
             )
         except StoreUnavailable as error:
             self.observe(StoreFailed("message", str(error)))
@@ -91,6 +99,9 @@ class Messages:
             self.observe(StoreFailed("message", str(error)))
         finally:
             self.in_flight.discard(intent.id)
+
+    async def _refuse(self, _: Epochs) -> Intent:
+        raise WritesRefused("Upstream is not the authority of what this message names: it was not sent.")
 
     async def _effects(self, entity_set: EntitySet, key: EntityKey, model: Model) -> list[Touched]:
         """What a change of the entity is declared to change, by its state as the mirror holds it."""

@@ -4,6 +4,10 @@ A GET arrives at `read` and is carried out by a `_Reading`: the path is followed
 the query is put to the store, expansions are fetched level by level, and the answer is written. What upstream
 would say is not asked, so an answer is as old as `Age` tells: as the oldest entity it shows.
 
+With `asof` the same is done over what the history says of a moment; such an answer has no age, and
+`detail=gap` where something shown may have been otherwise at that moment, `detail=incomplete` where a list is
+of a time before the set was first loaded as a whole.
+
 An entity whose write is under way is not shown by its key (504), nor is one with an open conflict (409). In
 lists both are shown as held, and Cache-Status says `detail=unsettled`.
 """
@@ -11,23 +15,20 @@ lists both are shown as held, and Cache-Status says `detail=unsettled`.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 
 from proxy.odata import verbose_json
-from proxy.odata.binding import bind_filter, bind_orderby
 from proxy.odata.bound import BoundExpression, Comparison, Constant, Junction, Path
 from proxy.odata.edm import EntityKey, EntitySet, Model, Property
-from proxy.odata.errors import ODataError
-from proxy.odata.filter import parse_filter, parse_orderby
+from proxy.odata.errors import ODataError, UnsupportedConstruct
 from proxy.odata.headers import protocol_version
 from proxy.odata.media import negotiated_format
 from proxy.odata.primitives import PRIMITIVES
 from proxy.odata.projection import Projection, parse_projection
-from proxy.odata.reading import Read, parse_read
+from proxy.odata.reading import AS_OF, Read, moment_of, parse_read
 from proxy.odata.relationships import Relationships
 from proxy.odata.uri import format_key
 from proxy.reconcile.entities import PAGE, Entities, names_target
@@ -35,28 +36,30 @@ from proxy.reconcile.errors import NotInMirror, ReadRefused, SyncConflict
 from proxy.reconcile.exchange import CacheStatus, FromMirror, MirrorAsk
 from proxy.reconcile.freshness import age_of, is_servable
 from proxy.reconcile.observations import Observe, StoreFailed
-from proxy.reconcile.ports import Found, Query, Related, Store, Stored, StoreUnavailable
+from proxy.reconcile.ports import Answers, Found, Query, Related, Stored, StoreUnavailable
+from proxy.reconcile.progress import LifecycleStore, Stage
+from proxy.reconcile.questions import next_query, query_of
 from proxy.reconcile.representation import TEXT, XML, Body, Representation
 from proxy.reconcile.sets import Sets
 
-# What a next link keeps of the query, as upstream's does (field manual, 4.2), and the format.
-_KEPT_IN_LINK = frozenset({"$filter", "$expand", "$orderby", "$inlinecount", "$select", "$format"})
-
 
 class MirrorReader:
-    """Answers GETs by itself. `page_limit`: entities in one page at most. `now`: aware UTC."""
+    """Answers GETs by itself. `page_limit`: entities in one page at most. `now`: aware UTC. `past`: the
+    mirror as it was at a moment, None where that is not kept."""
 
     def __init__(
         self,
-        store: Store,
+        store: LifecycleStore,
         sets: Sets,
         observe: Observe,
         now: Callable[[], datetime],
         *,
         root_path: str,
         page_limit: int,
+        past: Callable[[datetime], Answers] | None = None,
     ) -> None:
         self._store = store
+        self._past = past
         self._sets = sets
         self._observe = observe
         self._now = now
@@ -92,23 +95,32 @@ class MirrorReader:
         is_fixed = read.kind in ("count", "value", "metadata")
         chosen = "json" if is_fixed else negotiated_format(ask.accept, read.options.format)
         now = self._now()
+        as_of = None if ask.only_if_cached else moment_of(read, now)
+        answers: Answers = self._store
+        if as_of is not None:
+            if self._past is None:
+                raise UnsupportedConstruct("asof is answered below /mirror/ only.", token=AS_OF)
+            answers = self._past(as_of)
+        kept = [item.raw for item in read.options.items if item.name == AS_OF and as_of is not None]
         return _Reading(
             ask,
             read,
             model,
             self._relationships[1],
             Representation(chosen, model, ask.root, restore, now.strftime("%Y-%m-%dT%H:%M:%SZ")),
-            Entities(self._store, model, self._relationships[1], ask.root, self._page_limit),
+            Entities(answers, model, self._relationships[1], ask.root, self._page_limit, kept),
             self._store,
+            answers,
             self._sets,
             self._page_limit,
             now,
+            as_of,
         )
 
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
-    """One GET being answered."""
+    """One GET being answered, out of `answers`."""
 
     ask: MirrorAsk
     read: Read
@@ -116,10 +128,12 @@ class _Reading:
     relationships: Relationships
     representation: Representation
     entities: Entities
-    store: Store
+    store: LifecycleStore
+    answers: Answers
     sets: Sets
     page_limit: int
     now: datetime
+    as_of: datetime | None
 
     async def answer(self) -> FromMirror:
         """Raises ODataError, NotInMirror, SyncConflict and StoreUnavailable."""
@@ -145,17 +159,34 @@ class _Reading:
 
     async def _answered(self, body: Body, entity_set: EntitySet | None = None) -> FromMirror:
         shown, followed_at = self.entities.shown, self.sets.followed_at
+        if self.as_of is not None:
+            status = CacheStatus(hit=True, detail=await self._doubt(entity_set))
+            return self._said(body, status, None, entity_set)
         is_settled = all(is_servable(row) for _, row in shown)
         ages = [age_of(row, await followed_at(of, row), self.now) for of, row in shown]
+        status = CacheStatus(hit=True, detail=None if is_settled else "unsettled")
+        return self._said(body, status, int(max(ages)) if ages else None, entity_set)
+
+    def _said(
+        self, body: Body, status: CacheStatus, age: int | None, entity_set: EntitySet | None
+    ) -> FromMirror:
         return FromMirror(
             body.content if isinstance(body.content, bytes) else body.content.encode(),
             body.content_type,
             None,
-            CacheStatus(hit=True, detail=None if is_settled else "unsettled"),
-            int(max(ages)) if ages else None,
+            status,
+            age,
             body.version,
             entity_set.name if entity_set else None,
         )
+
+    async def _doubt(self, entity_set: EntitySet | None) -> str | None:
+        """What the history does not know of what is said of a moment."""
+        if self.read.many and entity_set is not None and self.as_of is not None:
+            loaded = await self.store.walk(Stage.BACKFILL, entity_set)
+            if loaded is None or loaded.finished_at is None or self.as_of < loaded.finished_at:
+                return "incomplete"
+        return None if all(row.settled for _, row in self.entities.shown) else "gap"
 
     async def _metadata(self) -> Body:
         document = await self.store.latest_metadata()
@@ -173,7 +204,7 @@ class _Reading:
         await self._vouch_for(entity_set)
         if path.key is None:
             return _Place(entity_set)
-        held = (await self.store.get(entity_set, [path.key])).get(path.key)
+        held = (await self.answers.get(entity_set, [path.key])).get(path.key)
         place = _Place(entity_set, self._usable(held, entity_set, path.key))
         for step in path.navigation:
             place = await self._stepped(place, step.name, step.key)
@@ -189,7 +220,7 @@ class _Reading:
         if relationship.many and key is None:
             return _Place(target, None, within)
         condition = None if key is None else _has_key(target, key)
-        found = await self.store.find(Query(target, condition, page=1, within=within))
+        found = await self.answers.find(Query(target, condition, page=1, within=within))
         if found.rows:
             row = found.rows[0]
             return _Place(target, self._usable(row, target, row.key))
@@ -209,6 +240,8 @@ class _Reading:
         named = f"{entity_set.name}({format_key(key, entity_set.entity_type)})"
         if held is not None and held.intents:
             raise NotInMirror(f"A write of {named} is under way, or its outcome is not known yet.")
+        if held is not None and held.deleted_at is not None and self.as_of is not None:
+            raise _not_found(named, f"it was gone since {_shown(held.deleted_at)}")
         if held is None or held.document is None:
             raise self._absent(named)
         if held.conflict is not None:
@@ -217,6 +250,10 @@ class _Reading:
 
     def _absent(self, segment: str) -> Exception:
         """What the mirror does not hold may exist; only who asks the mirror for its own view is told 404."""
+        if self.as_of is not None:
+            return _not_found(
+                segment, f"no state of it is known that held at {self.as_of:%Y-%m-%dT%H:%M:%SZ}"
+            )
         if self.ask.only_if_cached:
             return NotInMirror(f"The mirror does not hold '{segment}'.")
         return _not_found(segment)
@@ -237,7 +274,7 @@ class _Reading:
         if accepted is not None and accepted < (2, 0):
             raise ODataError("The reply needs data service version 2.0, which the client does not take.")
         projection = await self._projection(place.entity_set)
-        found = await self.store.find(self._query(place, PAGE))
+        found = await self.answers.find(self._query(place, PAGE))
         texts = await self.entities.texts(
             found.rows, place.entity_set, projection, self.representation.select(projection)
         )
@@ -254,7 +291,7 @@ class _Reading:
         if place.row is not None:
             found = Found([place.row])
         else:
-            found = await self.store.find(self._query(place, self.page_limit))
+            found = await self.answers.find(self._query(place, self.page_limit))
         self.entities.show(found.rows, place.entity_set)
         return self.representation.links(
             [row.document or "" for row in found.rows],
@@ -264,7 +301,7 @@ class _Reading:
         )
 
     async def _count(self, place: _Place) -> Body:
-        counted = await self.store.count_of(self._query(place, PAGE))
+        counted = await self.answers.count_of(self._query(place, PAGE))
         options = self.read.options
         counted = max(0, counted - (options.skip or 0))
         return Body(str(counted if options.top is None else min(counted, options.top)), TEXT, "2.0;")
@@ -309,39 +346,14 @@ class _Reading:
 
     def _query(self, place: _Place, page: int) -> Query:
         """What the options ask for, pages of `page` where they do not say how long. Raises ODataError."""
-        options = self.read.options
-        if options.top is not None:
-            if options.top > self.page_limit:
-                raise ODataError(
-                    f"$top={options.top} is more than one page may hold: limits.mirror_page is"
-                    f" {self.page_limit}.",
-                    token=str(options.top),
-                )
-            page = options.top
         bound = (place.entity_set, self.model, self.relationships)
-        condition: BoundExpression | None = None
-        if options.filter:
-            with _in_option("$filter"):
-                condition = bind_filter(parse_filter(options.filter), *bound)
-        with _in_option("$orderby"):
-            order = bind_orderby(parse_orderby(options.orderby), *bound) if options.orderby else ()
-        return Query(
-            place.entity_set,
-            condition,
-            order,
-            skip=options.skip or 0,
-            top=options.top,
-            page=page,
-            after=options.skiptoken,
-            count=options.inlinecount == "allpages",
-            within=place.within,
-        )
+        query = query_of(self.read.options, *bound, page=page, page_limit=self.page_limit)
+        return replace(query, within=place.within)
 
     def _next_link(self, found: Found) -> str | None:
         if found.next is None:
             return None
-        kept = [item.raw for item in self.read.options.items if item.name in _KEPT_IN_LINK]
-        return f"{self.ask.root}{self.ask.path}?{'&'.join((*kept, f'$skiptoken={found.next}'))}"
+        return f"{self.ask.root}{self.ask.path}?{next_query(self.read.options, found.next)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -353,23 +365,19 @@ class _Place:
     within: Related | None = None
 
 
-@contextmanager
-def _in_option(name: str) -> Iterator[None]:
-    """Errors inside say in which option they are."""
-    try:
-        yield
-    except ODataError as error:
-        raise error.within(name) from None
-
-
 def _check_versions(headers: Mapping[str, str]) -> None:
     asked = protocol_version(headers.get("DataServiceVersion"))
     if asked is not None and asked > (2, 0):
         raise ODataError("The version of the request is higher than this data service supports.")
 
 
-def _not_found(segment: str) -> ODataError:
-    return ODataError(f"Resource not found for the segment '{segment}'.", status=404, token=segment)
+def _not_found(segment: str, why: str = "") -> ODataError:
+    message = f"Resource not found for the segment '{segment}'{why and ': '}{why}."
+    return ODataError(message, status=404, token=segment)
+
+
+def _shown(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _has_key(entity_set: EntitySet, key: EntityKey) -> BoundExpression:

@@ -23,7 +23,7 @@ from proxy.reconcile.background import Background
 from proxy.reconcile.errors import ReadRefused, WritesRefused
 from proxy.reconcile.exchange import Answer, Ask, FromMirror, Relayed
 from proxy.reconcile.model_view import raw_of
-from proxy.reconcile.models import ModelReader, below, to_upstream, told
+from proxy.reconcile.models import ModelReader, below, told
 from proxy.reconcile.observations import Observe, StoreFailed
 from proxy.reconcile.ports import Provenance, Source, Stored, StoreUnavailable
 from proxy.reconcile.writer import Writer
@@ -126,13 +126,13 @@ class _Writing:
         body = "" if method == "DELETE" else of.source_body(posted, source, new=key is None)
         if key is None:
             target = f"{self.reader.upstream_path}/{of.source.name}"
-            ask = to_upstream(self.ask, method, target, body or "{}")
+            ask = self.reader.to_upstream(self.ask, method, target, body or "{}")
             return await write(CreateEntity(of.source), ask, source)
         if method == "MERGE" and not body:  # nothing to change there; but it knows whether the entity exists
             return await self.reader.check(of, key, self.ask, self.mapped)
         source_key = of.source_key(key)
         target = f"{self.reader.upstream_path}/{entity_path(of.source, source_key)}"
-        ask = to_upstream(self.ask, method, target, body)
+        ask = self.reader.to_upstream(self.ask, method, target, body)
         kind = DeleteEntity if method == "DELETE" else MergeEntity
         return await write(kind(of.source, source_key), ask, source)
 

@@ -39,7 +39,8 @@ _TOLD = frozenset({"content-type", "content-encoding", "dataserviceversion", "re
 
 
 class ModelReader:
-    """Answers GETs below the models' service root. `now`: aware UTC; `upstream_path`: upstream's root."""
+    """Answers GETs below the models' service root. `now`: aware UTC; `upstream_path`: upstream's root;
+    `headers`: by which the proxy says there who it is."""
 
     def __init__(
         self,
@@ -50,12 +51,14 @@ class ModelReader:
         *,
         upstream_path: str,
         page_limit: int,
+        headers: Mapping[str, str],
     ) -> None:
         self._models = models
         self._reader = reader
         self._observe = observe
         self._now = now
         self._page_limit = page_limit
+        self._headers = headers
         self.upstream_path = upstream_path
         self.store = models.store
 
@@ -104,7 +107,14 @@ class ModelReader:
         source_key = of.source_key(key)
         target = f"{self.upstream_path}/{entity_path(of.source, source_key)}"
         operation = ReadEntity(of.source, source_key, parse_query(None))
-        return await self._reader.read(operation, to_upstream(ask, "GET", target), mapped.source)
+        return await self._reader.read(operation, self.to_upstream(ask, "GET", target), mapped.source)
+
+    def to_upstream(self, ask: Ask, method: str, target: str, body: str = "") -> Ask:
+        """The proxy's own request: what the services listener is told for itself is not for upstream."""
+        headers = CIMultiDict({**self._headers, "Accept": "application/json"})
+        if body:
+            headers["Content-Type"] = "application/json"
+        return replace(ask, request=Request(method, target, headers, body.encode()), format="json")
 
     def row_in(self, answer: Answer, of: MappedSet, key: EntityKey) -> Stored | None:
         """The entity that upstream's set has answered with, as a row; None where it did not.
@@ -144,14 +154,6 @@ def below(ask: Ask, root: str) -> tuple[str, str | None]:
     """The raw path below the models' service root, and the raw query."""
     path, query = split_target(ask.request.target)
     return path[len(root) - len(ask.origin) :], query
-
-
-def to_upstream(ask: Ask, method: str, target: str, body: str = "") -> Ask:
-    """The proxy's own request: what the services listener is told for itself is not for upstream."""
-    headers = CIMultiDict({"Accept": "application/json"})
-    if body:
-        headers["Content-Type"] = "application/json"
-    return replace(ask, request=Request(method, target, headers, body.encode()), format="json")
 
 
 def told(answer: Answer) -> Answer:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from proxy.odata import atom, verbose_json
-from proxy.odata.edm import EntityKey, Model
+from proxy.odata.edm import EntityKey, EntitySet, Model
 from proxy.odata.errors import ODataError
 from proxy.odata.media import is_atom
-from proxy.odata.operation import CreateEntity, MergeEntity, UpdateEntity, Write
+from proxy.odata.operation import ChangeLinks, CreateEntity, MergeEntity, UpdateEntity, Write
 from proxy.reconcile.policy import Effect
 from proxy.reconcile.ports import Fetched, Outcome, Reply, Touched
 
@@ -99,6 +99,32 @@ def key_from(values: Mapping[str, Any], key: tuple[str, ...]) -> EntityKey | Non
     if any(values.get(name) in (None, uuid.UUID(int=0)) for name in key):
         return None
     return tuple((name, values[name]) for name in key)
+
+
+def sets_written(operation: Write, body: bytes, content_type: str, model: Model) -> frozenset[str]:
+    """Names of the entity sets that a write writes to: a link's other end and those of a deep insert too."""
+    names = {operation.entity_set.name}
+    if isinstance(operation, ChangeLinks) and operation.target:
+        names.add(operation.target.name)
+    if isinstance(operation, CreateEntity):
+        posted = read_posted(operation, body, content_type, model)
+        names.update(_sets_inserted(operation.entity_set, posted or {}, model))
+    return frozenset(names)
+
+
+def _sets_inserted(entity_set: EntitySet, posted: Mapping[str, Any], model: Model) -> Iterator[str]:
+    """Names of the sets of entities that are posted inside another's (field manual, 6.5)."""
+    for name in posted.keys() & entity_set.entity_type.navigation_properties.keys():
+        target = model.navigation_target(entity_set, name)
+        if target is None:
+            continue
+        yield target.name
+        inner = posted[name]
+        if isinstance(inner, Mapping):
+            inner = inner.get("results", [inner])
+        for entity in inner if isinstance(inner, list) else ():
+            if isinstance(entity, Mapping):
+                yield from _sets_inserted(target, entity, model)
 
 
 def chosen_key(operation: Write, body: bytes, content_type: str, model: Model) -> EntityKey | None:

@@ -8,12 +8,14 @@ from dataclasses import dataclass, field
 
 
 class Mode(enum.Enum):
-    """How reads of a set are answered; `upstream` stays the authority in all of them."""
+    """How reads of a set are answered. Upstream is the authority in all of them but MIRROR, which no setting
+    gives: a cutover does."""
 
     FORWARD = "forward"  # never from the mirror
     SHADOW = "shadow"  # as FORWARD, and what the mirror would have shown is compared
     CHECKED = "checked"  # from the mirror, after asking upstream for the stamps
     BOUNDED = "bounded"  # from the mirror as the background keeps it, up to an age
+    MIRROR = "mirror"  # from the mirror, which is the authority
 
 
 class OnConflict(enum.Enum):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -22,6 +22,10 @@ from proxy.reconcile.stamp import Stamp
 
 class StoreUnavailable(Exception):
     """Postgres did not do what was asked: down, too slow, out of connections, or a failed statement."""
+
+
+class AuthorityMoved(Exception):
+    """Other epochs hold than the write has seen: nothing of it was committed, and it begins again."""
 
 
 class UpstreamFailure(Exception):
@@ -205,6 +209,8 @@ class NewIntent:
     `touched`, with the entities that the write is known to change beside its target; so does the key that a
     client has chosen for what is to be made. `body` is what the client posted, `before` the digest of the
     state seen just before, for a batch of all of them (None: not every one is known, or there is none).
+    `epochs`: of every set that is written to, as seen before the write began; a set not named counts as one
+    that was never moved.
     """
 
     method: str
@@ -216,6 +222,7 @@ class NewIntent:
     before: bytes | None
     provenance: Provenance
     opened_at: datetime
+    epochs: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,7 +346,31 @@ class Found:
     next: SkipToken | None = None
 
 
-class Store(Protocol):
+class Answers(Protocol):
+    """What the mirror answers by itself from. Every method raises StoreUnavailable."""
+
+    async def get(self, entity_set: EntitySet, keys: Sequence[EntityKey]) -> Mapping[EntityKey, Stored]:
+        """What is held of these entities: rows, tombstones and bare rows; unknown keys are left out."""
+
+    async def find(self, query: Query) -> Found:
+        """A page of entities, tombstones and bare rows left out. Keys of type Edm.Guid are in the order of
+        SQL Server's uniqueidentifier.
+
+        Raises ODataError: 400 for a skip token that is none of this query's, and for an expression that
+        cannot be worked out over these values (division by zero, overflow); 501 where no set shows the pairs
+        of a relationship."""
+
+    async def count_of(self, query: Query) -> int:
+        """How many entities pass the query's filter. Raises as `find`."""
+
+    async def related(
+        self, relationship: Relationship, sources: Sequence[EntityKey], page: int
+    ) -> Mapping[EntityKey, Found]:
+        """Where a relationship leads from each of these, in the order of keys and at most `page` each; one
+        statement for all. A `next` belongs to the query `within` that source. Raises as `find`."""
+
+
+class Store(Answers, Protocol):
     """The mirror. Every method raises StoreUnavailable, and leaves nothing half done when it does.
 
     Every stored change carries a fetch number; a row, absence or tombstone gives way only to a higher
@@ -349,15 +380,13 @@ class Store(Protocol):
     async def next_fetch_number(self) -> int:
         """Draw a number, before the fetch is sent."""
 
-    async def get(self, entity_set: EntitySet, keys: Sequence[EntityKey]) -> Mapping[EntityKey, Stored]:
-        """What is held of these entities: rows, tombstones and bare rows; unknown keys are left out."""
-
     async def put(
         self, entity_set: EntitySet, fetched: Sequence[Fetched], provenance: Provenance
     ) -> PutResult:
         """Store states that upstream showed; one transaction. Skips, row by row, what is not newer by
-        fetch number and what has an open intent. Clears the row's conflict. A revision is recorded
-        where the digest differs from the row's (or there was none)."""
+        fetch number and what has an open intent, and everything of a set whose authority is the mirror.
+        Clears the row's conflict. A revision is recorded where the digest differs from the row's (or there
+        was none)."""
 
     async def touch(self, entity_set: EntitySet, fetched: Sequence[Fetched]) -> None:
         """A fetch showed just what we hold: raise fetch number, `fetched_at`, `settled`; nothing else."""
@@ -369,7 +398,7 @@ class Store(Protocol):
 
     async def open_intent(self, intent: NewIntent) -> Intent:
         """Commit the mark, raise the named rows' fetch number and intents count (bare rows for entities
-        never seen), in one transaction."""
+        never seen), in one transaction. Raises AuthorityMoved where its epochs do not hold any more."""
 
     async def settle_intent(self, intent: Intent, settlement: Settlement) -> None:
         """Mirror rows, revisions, conflict cleared, intent closed: one transaction. Does nothing if the
@@ -393,31 +422,14 @@ class Store(Protocol):
         `fetch_number`."""
 
     async def record_conflict(self, conflict: NewConflict) -> int | None:
-        """Record it and mark the row, unless the row changed since `held` (then None). A conflict that
-        is open already is not recorded again: its id is returned."""
+        """Record it and mark the row, unless the row changed since `held`, or the set's authority is the
+        mirror (then None). A conflict that is open already is not recorded again: its id is returned."""
 
     async def conflict_count(self, entity_set: EntitySet) -> int:
         """Open conflicts of the set."""
 
     async def count(self, entity_set: EntitySet, *, at_most: int) -> int:
         """Entities held of the set, counting no further than `at_most`."""
-
-    async def find(self, query: Query) -> Found:
-        """A page of entities, tombstones and bare rows left out. Keys of type Edm.Guid are in the order of
-        SQL Server's uniqueidentifier.
-
-        Raises ODataError: 400 for a skip token that is none of this query's, and for an expression that
-        cannot be worked out over these values (division by zero, overflow); 501 where no set shows the pairs
-        of a relationship."""
-
-    async def count_of(self, query: Query) -> int:
-        """How many entities pass the query's filter. Raises as `find`."""
-
-    async def related(
-        self, relationship: Relationship, sources: Sequence[EntityKey], page: int
-    ) -> Mapping[EntityKey, Found]:
-        """Where a relationship leads from each of these, in the order of keys and at most `page` each; one
-        statement for all. A `next` belongs to the query `within` that source. Raises as `find`."""
 
     async def set_state(self, entity_set: EntitySet) -> SetState: ...
 

@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Protocol
 
 from proxy.odata.edm import EntityKey, EntitySet
+from proxy.reconcile.authority import AuthorityStore
 from proxy.reconcile.ports import Store
 
 
@@ -87,7 +88,7 @@ class Finding:
     spent: bool = False
 
 
-class LifecycleStore(Store, Protocol):
+class LifecycleStore(Store, AuthorityStore, Protocol):
     """The mirror, with what background work remembers. Every method raises StoreUnavailable."""
 
     @property

@@ -8,6 +8,7 @@ from datetime import datetime
 from cachetools import LRUCache, TTLCache
 
 from proxy.odata.edm import EntitySet
+from proxy.reconcile.authority import Authorities, Authority
 from proxy.reconcile.freshness import followed_at
 from proxy.reconcile.observations import Observe, SetForwarded
 from proxy.reconcile.policy import Mode, Policies, Policy
@@ -21,7 +22,14 @@ _FOLLOWING_LIFETIME_S = 1.0  # what is older only makes an Age greater than it n
 class Sets:
     """Policies and learned states by set; and how much of what is asked for the mirror holds."""
 
-    def __init__(self, store: LifecycleStore, policies: Policies, observe: Observe) -> None:
+    def __init__(
+        self,
+        store: LifecycleStore,
+        policies: Policies,
+        observe: Observe,
+        authorities: Authorities | None = None,
+    ) -> None:
+        self.authorities = authorities or Authorities(store, observe)
         self._store = store
         self._policies = policies
         self._observe = observe
@@ -33,7 +41,11 @@ class Sets:
         self._fed: LRUCache[str, bool] = LRUCache(maxsize=100_000)
 
     def policy(self, entity_set: EntitySet) -> Policy:
-        return self._policies.of(entity_set.name)
+        """As configured; of mode MIRROR where reads show the mirror's own state."""
+        configured = self._policies.of(entity_set.name)
+        if self.authorities.answers(entity_set.name) is Authority.MIRROR:
+            return replace(configured, mode=Mode.MIRROR)
+        return configured
 
     def may_store(self, entity_set: EntitySet) -> bool:
         """False where nothing of the set may be kept or served (rule 8)."""

@@ -7,7 +7,7 @@ afterwards; what could not be settled stays an open intent, and the settler ends
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -17,12 +17,22 @@ from proxy.odata.errors import ODataError
 from proxy.odata.operation import ChangeLinks, CreateEntity, DeleteEntity, Write
 from proxy.odata.query_options import with_select
 from proxy.odata.uri import entity_path
+from proxy.reconcile.authority import Epochs
 from proxy.reconcile.background import Background
+from proxy.reconcile.errors import WritesRefused
 from proxy.reconcile.exchange import Answer, Ask, CacheStatus, Relayed
 from proxy.reconcile.feeder import Feeder
 from proxy.reconcile.freshness import in_sync
 from proxy.reconcile.mirror import Look, Mirror, read_json
-from proxy.reconcile.outcomes import chosen_key, outcome_of, read_posted, requested_changes, shows, touched_by
+from proxy.reconcile.outcomes import (
+    chosen_key,
+    outcome_of,
+    read_posted,
+    requested_changes,
+    sets_written,
+    shows,
+    touched_by,
+)
 from proxy.reconcile.ports import (
     Fetched,
     Intent,
@@ -71,15 +81,30 @@ class Writer:
     async def write(self, operation: Write, ask: Ask, model: Model) -> Answer:
         """Carry out a write, to its end even if the client leaves.
 
-        Raises WritesRefused (not sent), OutcomeUnknown (sent, not answered), UpstreamFailure (not sent).
+        Raises WritesRefused, AuthorityMoving (not sent), OutcomeUnknown (sent, not answered),
+        UpstreamFailure (not sent).
         """
-        return await self._background.finish("write", self._write(operation, ask, model))
+        return await self._background.finish("write", self._on_its_side(operation, ask, model))
 
-    async def _write(self, operation: Write, ask: Ask, model: Model) -> Answer:
+    async def _on_its_side(self, operation: Write, ask: Ask, model: Model) -> Answer:
+        content_type = ask.request.headers.get("Content-Type", "")
+        names = sets_written(operation, ask.request.body, content_type, model)
+        try:
+            return await self._mirror.sets.authorities.on_its_side(
+                names, lambda epochs: self._write(operation, ask, model, epochs), self._refuse
+            )
+        except StoreUnavailable as error:
+            raise self._sender.refused(error) from error
+
+    async def _refuse(self, _: Epochs) -> Answer:
+        raise WritesRefused("Upstream is not the authority of this set any more; the write was not begun.")
+
+    async def _write(self, operation: Write, ask: Ask, model: Model, epochs: Epochs) -> Answer:
         target = key_of(operation)
         try:
             before = await self._read_before(operation.entity_set, target, ask, model)
-            intent = await self._sender.open(self._intent(operation, target, before, ask, model))
+            new = replace(self._intent(operation, target, before, ask, model), epochs=epochs)
+            intent = await self._sender.open(new)
         except StoreUnavailable as error:
             raise self._sender.refused(error) from error
         with self._sender.under_way(intent):

@@ -19,7 +19,7 @@ class SeenTables(Tables):
 
     def name_of(self, reference: Values, shown_in: Slot | None = None) -> str | None:
         """Lookups name records that the user may not fetch (field manual, 9.3)."""
-        return self._base.name_of(reference)
+        return self._base.name_of(reference, shown_in)
 
     def rows(self, set_name: str) -> dict[uuid.UUID, Row]:
         rows = self._rows.get(set_name)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from sqlalchemy import bindparam, func, insert, select
+from sqlalchemy import bindparam, cast, func, insert, not_, select
 
 from proxy.odata.edm import EntitySet
 from proxy.reconcile.ports import NewConflict
 from proxy.store.columns import storable
 from proxy.store.engine import Connection, compiled
+from proxy.store.epochs import is_mirrors
 from proxy.store.part import Part
 from proxy.store.schema import CONFLICTS
 from proxy.store.set_table import can_hold_key
@@ -21,7 +22,14 @@ _BOUND = (
     "request_id",
 )
 _RECORD = compiled(
-    insert(CONFLICTS).values({name: bindparam(name) for name in _BOUND}).returning(CONFLICTS.c.id)
+    insert(CONFLICTS)
+    .from_select(
+        _BOUND,
+        select(*(cast(bindparam(name), CONFLICTS.c[name].type) for name in _BOUND)).where(
+            not_(is_mirrors(bindparam("entity_set")))
+        ),
+    )
+    .returning(CONFLICTS.c.id)
 )
 _COUNT = compiled(
     select(func.count())
@@ -34,7 +42,8 @@ class Conflicts(Part):
     """The part of the port that is about conflicts."""
 
     async def record_conflict(self, conflict: NewConflict) -> int | None:
-        """Record it and mark the row, unless the row changed since `held` (then None).
+        """Record it and mark the row, unless the row changed since `held`, or the mirror is the authority
+        (then None).
 
         Every change of a row raises its fetch number, and so does every confirmation. A conflict that is
         open already is not recorded again: its id is returned.
@@ -66,7 +75,10 @@ class Conflicts(Part):
             ((_, _, open_conflict),) = rows
             if open_conflict is not None:
                 return int(open_conflict)
-            ((identity,),) = await connection.fetch(_RECORD, parameters)
+            recorded = await connection.fetch(_RECORD, parameters)
+            if not recorded:
+                return None
+            ((identity,),) = recorded
             await connection.execute(table.statements.flag, {**row, "number": identity})
             return int(identity)
 

@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Text, any_, bindparam, cast, exists, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Text, any_, bindparam, cast, exists, func, insert, or_, select, update
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from proxy.odata.edm import EntityKey, EntitySet, Model
 from proxy.odata.operation import CreateEntity
 from proxy.odata.uri import format_key, parse_key
 from proxy.reconcile.ports import (
+    AuthorityMoved,
     Fetched,
     Intent,
     NewIntent,
@@ -32,6 +33,7 @@ from proxy.reconcile.ports import (
 from proxy.store.columns import storable
 from proxy.store.engine import Connection, Row, compiled
 from proxy.store.entities import Storing, absence, newest, offer, provenance_values, store, storing
+from proxy.store.epochs import are_epochs, epoch_values
 from proxy.store.part import Part
 from proxy.store.schema import FETCH_NUMBER, INTENTS, LEASES, REVISIONS
 from proxy.store.set_table import SetTable, can_hold_key
@@ -51,13 +53,16 @@ _BOUND = (
     "opened_at",
     "holder",
 )
+_new: dict[str, ColumnElement[Any]] = {
+    **{name: cast(bindparam(name), INTENTS.c[name].type) for name in _BOUND},
+    "touched": cast(bindparam("touched", type_=Text), JSONB),
+    "written": cast(bindparam("sets"), ARRAY(Text)),
+    "fetch_number": FETCH_NUMBER.next_value(),
+}
+# No row where the authority has moved; and where it has not, it cannot before this is committed.
 _OPEN = compiled(
     insert(INTENTS)
-    .values(
-        **{name: bindparam(name) for name in _BOUND},
-        touched=cast(bindparam("touched", type_=Text), JSONB),
-        fetch_number=FETCH_NUMBER.next_value(),
-    )
+    .from_select(list(_new), select(*_new.values()).where(are_epochs()))
     .returning(INTENTS.c.id, INTENTS.c.fetch_number)
 )
 _NEXT_NUMBER = compiled(select(FETCH_NUMBER.next_value()))
@@ -140,7 +145,10 @@ class Intents(Part):
     holder: str
 
     async def open_intent(self, intent: NewIntent) -> Intent:
-        """Commit the mark, raise the named rows' fetch number and intents count, in one transaction."""
+        """Commit the mark, raise the named rows' fetch number and intents count, in one transaction.
+
+        Raises AuthorityMoved.
+        """
         touched = _distinct(intent)
         target = [] if intent.target is None else [Touched(intent.entity_set, intent.target)]
         named = [*target, *touched]
@@ -167,6 +175,7 @@ class Intents(Part):
             "opened_at": intent.opened_at,
             "holder": self.holder,
             **provenance_values(intent.provenance),
+            **epoch_values({intent.entity_set.name: 0, **intent.epochs}),
         }
         marks = [
             (table.statements.mark, {"rows": table.key_rows(keys), "at": intent.opened_at})
@@ -174,7 +183,10 @@ class Intents(Part):
         ]
 
         async def work(connection: Connection) -> tuple[int, int]:
-            ((identity, number),) = await connection.fetch(_OPEN, parameters)
+            opened = await connection.fetch(_OPEN, parameters)
+            if not opened:
+                raise AuthorityMoved
+            ((identity, number),) = opened
             for statement, rows in marks:
                 await connection.execute(statement, {**rows, "number": number})
             return identity, number

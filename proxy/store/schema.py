@@ -131,6 +131,18 @@ INTENTS = Table(
     Column("closed_at", _INSTANT),
     Column("outcome", Text),
     Column("holder", Text),
+    Column("written", ARRAY(Text)),
+)
+
+AUTHORITIES = Table(
+    "authorities",
+    _METADATA,
+    Column("entity_set", Text, primary_key=True),
+    Column("authority", Text),
+    Column("answers", Text),
+    Column("epoch", BigInteger),
+    Column("since", _INSTANT),
+    Column("by", Text),
 )
 
 CONFLICTS = Table(

@@ -48,6 +48,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from proxy.store.columns import TypedPath
 from proxy.store.engine import Statement, compiled
+from proxy.store.epochs import is_mirrors
 from proxy.store.recording import effective_at, renamed, shows_an_old_name
 from proxy.store.schema import REVISIONS
 
@@ -126,12 +127,16 @@ class Statements:
 
         Gives (position, changed) of each row stored. Beside `rows` it needs the parameters of a
         revision, REVISION_SOURCE.
+
+        Where the mirror is the set's authority nothing is stored. What was asked before it became that, and
+        does not see it yet, has a lower number than any write of the mirror's own.
         """
         return self._put(
             lambda offered: and_(
                 offered.fetch_number > self._table.c.fetch_number,
                 self._table.c.intents == 0,
-            )
+            ),
+            not_(is_mirrors(self._set_name)),
         )
 
     @cached_property
@@ -142,7 +147,11 @@ class Statements:
         """
         return self._put(lambda offered: offered.fetch_number >= self._table.c.fetch_number)
 
-    def _put(self, may_store: Callable[[Any], ColumnElement[bool]]) -> Statement:
+    def _put(
+        self,
+        may_store: Callable[[Any], ColumnElement[bool]],
+        not_of_ours: ColumnElement[bool] | None = None,
+    ) -> Statement:
         fields = {field.name: field.column.type for field in self._fields}
         state = {name: type_ for name, type_ in _STATE.items() if name != "document"}
         rows = self._recordset({"key_text": Text, "always": Boolean, **state, **fields})
@@ -159,9 +168,10 @@ class Statements:
         )
         taken = {field.column.name: offered.c[field.name] for field in self._fields}
         taken |= {name: offered.c[name] for name in _STATE}
-        upsert = postgresql.insert(self._table).from_select(
-            list(taken), select(*taken.values()).order_by(offered.c.position)
-        )
+        states = select(*taken.values()).order_by(offered.c.position)
+        if not_of_ours is not None:
+            states = states.where(not_of_ours)
+        upsert = postgresql.insert(self._table).from_select(list(taken), states)
         changes: dict[str, Any] = {name: upsert.excluded[name] for name in taken}
         for key in self._keys:
             del changes[key.column.name]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -11,6 +12,7 @@ from proxy.odata.edm import Model
 from proxy.reconcile import changes, history
 from proxy.reconcile.ports import StoreUnavailable
 from proxy.reconcile.progress import LifecycleStore
+from proxy.store.authorities import AuthorityTable
 from proxy.store.casebook import Casebook
 from proxy.store.changelog import ChangeLog
 from proxy.store.conflicts import Conflicts
@@ -22,6 +24,7 @@ from proxy.store.learned import Learned
 from proxy.store.leases import Leases
 from proxy.store.migrate import migrate
 from proxy.store.models import ModelStore
+from proxy.store.past import Past
 from proxy.store.progress import Progress
 from proxy.store.revisions import Revisions
 from proxy.store.schema import FETCH_NUMBER
@@ -46,6 +49,7 @@ class PostgresStore(
     Leases,
     Progress,
     Sweeps,
+    AuthorityTable,
 ):
     """The mirror in Postgres.
 
@@ -74,6 +78,7 @@ class PostgresStore(
         )
         super().__init__(engine, Tables(engine, self._model_in_force), self._model_in_force)
         self._known_model = model
+        self._past = Past(engine, self._model_in_force)
         self.holder = uuid4().hex
 
     def use_model(self, model: Model) -> None:
@@ -83,6 +88,10 @@ class PostgresStore(
     def models(self) -> ModelStore:
         """The same mirror in the names of models."""
         return ModelStore(self._connections, self._tables, self._model)
+
+    def at(self, moment: datetime) -> Past:
+        """The mirror as it was at this moment, as far as the history knows."""
+        return self._past.at(moment)
 
     async def open(self) -> None:
         """Connect and bring the schema up to date now, however long that takes.

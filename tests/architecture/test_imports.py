@@ -9,6 +9,7 @@ from source import PACKAGE, module_name, modules, names_imported
 
 # What a module, or any module of a package, may import of ours; its own package goes without saying.
 PORTS = {
+    "proxy.reconcile.authority",
     "proxy.reconcile.changes",
     "proxy.reconcile.history",
     "proxy.reconcile.ports",

@@ -66,7 +66,9 @@ async def test_a_confirmation_counts_for_its_own_caller_as_long_as_is_set(databa
         assert (aged.status, "hit" in aged.cache) == (200, True)
         aged = await place.ask(path, Authorization=ADA, Cache_Control="max-stale")
         assert (aged.status, "age-allowed" in aged.cache) == (200, True)
-        assert (await place.ask(f"{path}/Name", Authorization=ADA, Cache_Control="only-if-cached")).status == 504
+        assert (
+            await place.ask(f"{path}/Name", Authorization=ADA, Cache_Control="only-if-cached")
+        ).status == 504
         assert (await place.ask(path, Authorization=LOW, Cache_Control="only-if-cached")).status == 504
         assert (await place.ask(path, Cache_Control="only-if-cached")).status == 504
         place.sandbox.faults.add(replace(DOWN))

@@ -8,6 +8,7 @@ import aiohttp
 import pytest
 from world import World, world
 
+from proxy.odata.atom import mask_updated
 from proxy.sandbox import Fault
 
 BROTLI = b"\x0b\x02\x80hello\x03"
@@ -79,7 +80,8 @@ async def test_a_read_over_the_limit_is_streamed(small: World, path: str, accept
     assert len(direct.body) > LIMIT
     for _ in range(2):
         answer = await small.ask(path, Accept=accept)
-        assert (answer.status, answer.body) == (direct.status, direct.body)
+        # A feed says when it was written; between two answers a second may begin.
+        assert (answer.status, mask_updated(answer.text)) == (direct.status, mask_updated(direct.text))
         assert answer.headers["Content-Type"] == direct.headers["Content-Type"]
 
 

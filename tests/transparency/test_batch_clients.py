@@ -160,6 +160,7 @@ async def test_the_same_answer_direct_and_through_the_proxy(
     place: World, text: str, content_type: str, ending: str
 ) -> None:
     key = place.a_key("AccountSet")
+    place.sandbox.clock.freeze()  # Atom says when it was written
     await place.ask(f"/AccountSet(guid'{key}')")
 
     async def sent(root: str) -> Answer:

@@ -217,7 +217,15 @@ def test_all_problems_are_told_together(tmp_path: Path) -> None:
         ("sets = 5", "sets: must be a table"),
         (
             '[sets.A]\nmode = "shadw"',
-            "sets.A.mode: must be 'forward', 'shadow', 'checked' or 'bounded', not 'shadw'",
+            "sets.A.mode: must be 'forward', 'shadow', 'checked', 'bounded' or 'mirror', not 'shadw'",
+        ),
+        (
+            '[sets.A]\nmode = "mirror"',
+            'sets.A.mode: "mirror" is no setting: "syncpoint cutover SET" makes the mirror the authority',
+        ),
+        (
+            '[defaults]\nmode = "mirror"',
+            'defaults.mode: "mirror" is no setting: "syncpoint cutover SET" makes the mirror the authority',
         ),
         ('[sets.A]\neffects = [{ set = "B" }]', "sets.A.effects[0].via: Field required"),
         (

@@ -1,0 +1,195 @@
+"""The mirror as it was at one moment: the queries of `find` over revisions instead of the mirror's tables.
+
+Of each entity the last state counts that held by then. Its typed columns are read out of its document, and
+only those that a query names: Postgres leaves out what nobody asks a subquery for. So a query reads the
+history of its sets as far as that moment; what is asked for by key is looked up.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+from typing import cast as typed
+
+from sqlalchemy import (
+    BigInteger,
+    DateTime,
+    FromClause,
+    Integer,
+    LargeBinary,
+    Text,
+    bindparam,
+    case,
+    cast,
+    column,
+    func,
+    literal,
+    null,
+    select,
+    true,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, distinct_on
+
+from proxy.odata.edm import EntityKey, EntitySet, Model
+from proxy.reconcile.ports import Stored
+from proxy.store.columns import SQL_TYPES, TypedPath, typed_paths
+from proxy.store.engine import Engine, compiled
+from proxy.store.entities import as_stored
+from proxy.store.find import Finding
+from proxy.store.functions import Sql
+from proxy.store.schema import HISTORY
+from proxy.store.set_table import SetTable, can_hold_key
+from proxy.store.statements import HELD
+from proxy.store.tables import Tables
+
+_INSTANT = DateTime(timezone=True)
+_AT = bindparam("as_of", type_=_INSTANT)
+# How a document's values become those of a column; by EDM type, text where nothing else is said.
+_READERS: Mapping[str, str] = {
+    "Edm.Binary": "bytes_of",
+    "Edm.Boolean": "truth_of",
+    "Edm.Byte": "whole_of",
+    "Edm.DateTime": "instant_of",
+    "Edm.DateTimeOffset": "offset_instant_of",
+    "Edm.Decimal": "number_of",
+    "Edm.Double": "real_of",
+    "Edm.Guid": "guid_of",
+    "Edm.Int16": "whole_of",
+    "Edm.Int32": "whole_of",
+    "Edm.Int64": "whole_of",
+    "Edm.SByte": "whole_of",
+    "Edm.Single": "real_of",
+    "Edm.Time": "duration_of",
+}
+
+
+class PastTable(SetTable):
+    """A set's entities at a moment, as queries see them."""
+
+    def __init__(self, entity_set: EntitySet, paths: Sequence[TypedPath]) -> None:
+        self.entity_set = entity_set
+        names = {path: f"p{index}" for index, path in enumerate(paths)}
+        states = _last_states(entity_set.name)
+        key = entity_set.entity_type.key
+        values = (_value(path, states, key).label(name) for path, name in names.items())
+        held = (value.label(name) for name, value in _held(entity_set.name, states).items())
+        # Queries read and alias it, as they would a table; nothing writes to it.
+        self.table = typed("Any", select(*values, *held).subquery(entity_set.name))
+        self._use(names)
+
+
+def _last_states(set_name: str) -> FromClause:
+    last = (
+        select(*(HISTORY.c[name] for name in ("entity_key", "document", "deleted", "effective_at")))
+        .where(
+            HISTORY.c.entity_set == literal(set_name),
+            HISTORY.c.effective_at <= _AT,
+            HISTORY.c.unseen.is_(False),
+        )
+        .ext(distinct_on(HISTORY.c.entity_key))
+        .order_by(HISTORY.c.entity_key, HISTORY.c.effective_at.desc(), HISTORY.c.id.desc())
+        .subquery("last")
+    )
+    # A fence: a document is parsed once, whatever is asked of it.
+    content = func.syncpoint.content_of(last.c.document).label("content")
+    return select(*last.c, content).where(last.c.deleted.is_(False)).offset(0).subquery("states")
+
+
+def _value(path: TypedPath, states: FromClause, key: Sequence[str]) -> Sql:
+    type_ = SQL_TYPES[path.edm_type]
+    if path.edm_type == "Edm.Guid" and path.members == tuple(key):
+        # guid'…': found without parsing a document.
+        return cast(func.substr(states.c.entity_key, 6, 36), type_)
+    at = func.jsonb_extract_path_text(states.c.content, *(literal(member, Text) for member in path.members))
+    reader = _READERS.get(path.edm_type)
+    return cast(at if reader is None else getattr(func.syncpoint, reader)(at), type_)
+
+
+def _held(set_name: str, states: FromClause) -> dict[str, Sql]:
+    """HELD of a state of the past; `settled` says whether it is certain that it held at the moment."""
+    since = states.c.effective_at
+    certain = func.syncpoint.is_certain(literal(set_name, Text), states.c.entity_key, since, _AT)
+    values: dict[str, Sql] = {
+        "document": states.c.document,
+        "stamp_modified_on": cast(null(), DateTime),
+        "stamp_version_number": cast(null(), BigInteger),
+        "etag": cast(null(), Text),
+        "digest": cast(null(), LargeBinary),
+        "settled": certain,
+        "fetch_number": literal(0, BigInteger),
+        "fetched_at": since,
+        "intents": literal(0, Integer),
+        "conflict": cast(null(), BigInteger),
+        "deleted_at": cast(null(), _INSTANT),
+    }
+    return {name: values[name] for name in HELD}
+
+
+def _lookup() -> Any:
+    """Rows (position, *HELD) for the key texts `keys` of the set `of_set`, counted from one."""
+    asked = (
+        func.unnest(cast(bindparam("keys"), ARRAY(Text)))
+        .table_valued("key", with_ordinality="position")
+        .render_derived(name="asked")
+    )
+    of_set = cast(bindparam("of_set"), Text)
+    state = (
+        func.syncpoint.revision_as_of(of_set, cast(asked.c.key, Text), _AT)
+        .table_valued(
+            column("entity_key", Text),
+            column("document", Text),
+            column("deleted"),
+            column("effective_at", _INSTANT),
+        )
+        .lateral("state")
+    )
+    held = _held("", state)
+    held["settled"] = func.syncpoint.is_certain(of_set, state.c.entity_key, state.c.effective_at, _AT)
+    held["deleted_at"] = case((state.c.deleted, state.c.effective_at))
+    return select(asked.c.position, *held.values()).select_from(asked.join(state, true()))
+
+
+_GET = compiled(_lookup())
+
+
+class PastTables(Tables):
+    """The sets' past, by name of the set."""
+
+    def __init__(self, engine: Engine, model: Callable[[], Model]) -> None:
+        super().__init__(engine, model)
+        self._past: dict[str, PastTable] = {}
+
+    async def of(self, entity_set: EntitySet) -> SetTable:
+        table = self._past.get(entity_set.name)
+        if table is None or table.entity_set is not entity_set:
+            paths = typed_paths(entity_set.entity_type, self._model())
+            table = self._past[entity_set.name] = PastTable(entity_set, paths)
+        return table
+
+
+class Past(Finding):
+    """Implements `proxy.reconcile.ports.Answers` for one moment, after `at`."""
+
+    _moment: datetime | None = None
+
+    def __init__(self, engine: Engine, model: Callable[[], Model]) -> None:
+        super().__init__(engine, PastTables(engine, model), model)
+
+    def at(self, moment: datetime) -> Past:
+        """The mirror as it was then; statements are compiled once for all moments."""
+        past = copy.copy(self)
+        past._moment = moment
+        return past
+
+    async def get(self, entity_set: EntitySet, keys: Sequence[EntityKey]) -> Mapping[EntityKey, Stored]:
+        """The states that held; of what had been deleted by then, since when (`deleted_at`)."""
+        asked = [key for key in keys if can_hold_key(key)]
+        table = await self._tables.of(entity_set)
+        named = {"of_set": entity_set.name, "keys": [table.key_text(key) for key in asked]}
+        rows = await self._fetch(_GET, named) if asked else []
+        return {(key := asked[position - 1]): as_stored(key, row) for position, *row in rows}
+
+    async def _fetch(self, statement: Any, values: Mapping[str, Any]) -> Any:
+        return await super()._fetch(statement, {**values, "as_of": self._moment})
