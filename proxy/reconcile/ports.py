@@ -408,7 +408,7 @@ class Store(Answers, Protocol):
         """Oldest first."""
 
     async def intents_of(self, entity_set: EntitySet, key: EntityKey) -> Sequence[Intent]:
-        """The open intents that name the entity as their target."""
+        """The open intents that name the entity, as their target or beside it."""
 
     async def unsettled_creates(
         self, entity_set: EntitySet, since: datetime, until: datetime

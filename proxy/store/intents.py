@@ -12,7 +12,20 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Text, any_, bindparam, cast, exists, func, insert, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Text,
+    and_,
+    any_,
+    bindparam,
+    cast,
+    exists,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from proxy.odata.edm import EntityKey, EntitySet, Model
@@ -85,8 +98,13 @@ _LIST_OF = compiled(
     select(*_COLUMNS)
     .where(
         _IS_OPEN,
-        INTENTS.c.entity_set == bindparam("of_set"),
-        INTENTS.c.entity_key == bindparam("of_key"),
+        or_(
+            and_(
+                INTENTS.c.entity_set == bindparam("of_set"),
+                INTENTS.c.entity_key == bindparam("of_key"),
+            ),
+            INTENTS.c.touched.contains(cast(bindparam("of_named", type_=Text), JSONB)),
+        ),
     )
     .order_by(INTENTS.c.id)
 )
@@ -245,11 +263,17 @@ class Intents(Part):
         return [intent for row in rows if (intent := _intent(row, model)) is not None]
 
     async def intents_of(self, entity_set: EntitySet, key: EntityKey) -> Sequence[Intent]:
-        """The open intents that name the entity as their target."""
+        """The open intents that name the entity, as their target or beside it."""
         if not can_hold_key(key):
             return []
         table = await self._tables.of(entity_set)
-        rows = await self._engine.fetch(_LIST_OF, {"of_set": entity_set.name, "of_key": table.key_text(key)})
+        text = table.key_text(key)
+        named = {
+            "of_set": entity_set.name,
+            "of_key": text,
+            "of_named": json.dumps([[entity_set.name, text]]),
+        }
+        rows = await self._engine.fetch(_LIST_OF, named)
         model = self._model()
         return [intent for row in rows if (intent := _intent(row, model)) is not None]
 

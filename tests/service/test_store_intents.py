@@ -80,7 +80,7 @@ async def test_open_intents_are_listed_oldest_first(store: PostgresStore) -> Non
     assert await store.open_intents() == [first, second, third]
     assert await store.open_intents(limit=1) == [first]
     assert await store.intents_of(ACCOUNTS, account(1)) == [first]
-    assert await store.intents_of(LINES, LINE) == [third]
+    assert await store.intents_of(LINES, LINE) == [first, third]
     assert await store.intents_of(ACCOUNTS, account(2)) == []
     await settle(store, first, Outcome.UNDETERMINED)
     assert await store.open_intents() == [second, third]
