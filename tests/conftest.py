@@ -2,7 +2,10 @@
 
 The server is started by the first test that needs it, is shared by all pytest-xdist workers, and ends with
 the last of them. `SYNCPOINT_TEST_DATABASE_URL` names another server to use; its user must be allowed to
-create databases. Databases are clones of a migrated template.
+create databases and roles. Databases are clones of a migrated template.
+
+Tests connect as a role that may do nothing but what the owner of a database may: what passes here needs no
+superuser.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ import psycopg2
 import pytest
 import storing
 from psycopg2.sql import SQL, Identifier
+from sqlalchemy import make_url
 
 from proxy.store import EmbeddedPostgres, PostgresStore
 
@@ -39,6 +43,8 @@ _UNSAFE_BUT_FAST = {
     "max_connections": "300",
 }
 _numbers = itertools.count(1)
+OWNER = "syncpoint_tests"
+_OWNER_PASSWORD = "only_for_tests"
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -85,11 +91,24 @@ class Databases:
     def database(self, template: str) -> Iterator[str]:
         """The URL of a new database, which is gone afterwards."""
         name = f"syncpoint_test_{self.run}_{os.getpid()}_{next(_numbers)}"
-        self.execute("CREATE DATABASE {} TEMPLATE {}", name, template)
+        self.execute("CREATE DATABASE {} TEMPLATE {} OWNER {}", name, template, OWNER)
         try:
-            yield self.url_of(name)
+            yield self.owned(name)
         finally:
             self.execute("DROP DATABASE {} WITH (FORCE)", name)
+
+    def owned(self, name: str) -> str:
+        """The URL of a database, as its owner."""
+        url = make_url(self.url_of(name)).set(username=OWNER, password=_OWNER_PASSWORD)
+        return url.render_as_string(hide_password=False)
+
+    def make_owner(self) -> None:
+        with suppress(psycopg2.errors.DuplicateObject, psycopg2.errors.UniqueViolation):
+            self.execute(
+                "CREATE ROLE {} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS"
+                f" PASSWORD '{_OWNER_PASSWORD}'",
+                OWNER,
+            )
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -111,11 +130,15 @@ def databases(request: pytest.FixtureRequest) -> Iterator[Databases]:
     for path in (_BASE, folder):
         path.chmod(0o755)  # for root: the server's user must get there
     if _EXTERNAL:
-        yield _external(run)
+        found = _external(run)
+        found.make_owner()
+        yield found
         return
     server = EmbeddedPostgres.start(folder, configuration=_UNSAFE_BUT_FAST)
     try:
-        yield Databases(run, folder, server.url)
+        found = Databases(run, folder, server.url)
+        found.make_owner()
+        yield found
     finally:
         server.stop()
 
@@ -125,9 +148,9 @@ def template(databases: Databases) -> str:
     """The name of a migrated database without connections, for clones of it."""
     name = f"syncpoint_template_{databases.run}"
     with databases.lock(), suppress(psycopg2.errors.DuplicateDatabase):
-        databases.execute("CREATE DATABASE {} TEMPLATE template0", name)
+        databases.execute("CREATE DATABASE {} TEMPLATE template0 OWNER {}", name, OWNER)
         with ThreadPoolExecutor(1) as thread:  # no event loop of the tests' may be in the way
-            thread.submit(asyncio.run, _migrated(databases.url_of(name))).result()
+            thread.submit(asyncio.run, _migrated(databases.owned(name))).result()
     return name
 
 

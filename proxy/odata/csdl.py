@@ -3,6 +3,9 @@
 Reads CSDL 1.0 to 2.0 as WCF Data Services writes it (the CSDL namespaces of 2006/04, 2007/05, 2008/09
 and 2009/08; field manual, section 10), several schemas, aliases and base types included. Elements,
 attributes and annotations that say nothing about names and types are passed over.
+
+Names are identifiers (CSDL 2.0, SimpleIdentifier), or the document is refused: with a slash, a comma or a
+bracket in it a name could not be told from the syntax around it in paths and queries.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from proxy.odata.edm import (
     ReferentialConstraint,
 )
 from proxy.odata.errors import ODataError
+from proxy.odata.xml import parse_xml
 
 CSDL_NAMESPACES = (
     "http://schemas.microsoft.com/ado/2006/04/edm",
@@ -37,6 +41,9 @@ _DEFAULT_CONTAINER = (
 )
 _SCHEMA_TAGS = {f"{{{namespace}}}Schema" for namespace in CSDL_NAMESPACES}
 _MULTIPLICITIES = ("0..1", "1", "*")
+_LONGEST_NAME = 480  # CSDL 2.0, TSimpleIdentifier
+# Of all types together, inherited ones again for each: a chain of base types multiplies what it declares.
+MAX_PROPERTIES = 1_000_000
 
 _Member = TypeVar("_Member")
 
@@ -119,14 +126,10 @@ def parse_metadata(document: bytes) -> Model:
 
 
 def _root(document: bytes) -> Any:
-    parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, remove_comments=True)
     try:
-        root: Any = etree.fromstring(document, parser)
-    except (etree.XMLSyntaxError, ValueError) as error:
-        raise ODataError(f"The metadata document is not well-formed XML: {error}") from error
-    if root.getroottree().docinfo.doctype:
-        raise ODataError("The metadata document has a document type declaration.")
-    return root
+        return parse_xml(document)
+    except ODataError as error:
+        raise ODataError(f"The metadata document cannot be read: {error.message}") from error
 
 
 def _schemas(root: Any) -> list[_Schema]:
@@ -156,10 +159,21 @@ def _required(element: Any, attribute: str) -> str:
     return cast("str", value)
 
 
+def _name(element: Any) -> str:
+    """The element's own name. Raises ODataError for what is no identifier."""
+    name = _required(element, "Name")
+    if not name.isidentifier() or len(name) > _LONGEST_NAME:
+        raise ODataError(
+            f"The metadata document has the name {name[:60]!r} in line {element.sourceline}, which is no"
+            " identifier."
+        )
+    return name
+
+
 def _properties(schema: _Schema, owner: Any) -> dict[str, Property]:
     found = {}
     for element in schema.children(owner, "Property"):
-        name, type_name = _required(element, "Name"), _required(element, "Type")
+        name, type_name = _name(element), _required(element, "Type")
         if not type_name.startswith("Edm."):
             type_name = _type_name(schema, type_name)
         found[name] = Property(name, type_name, element.get("Nullable", "true") != "false")
@@ -178,7 +192,7 @@ def _complex_types(schemas: Iterable[_Schema]) -> Iterator[_Structure]:
     for schema in schemas:
         for element in schema.children(schema.element, "ComplexType"):
             yield _Structure(
-                name=_required(element, "Name"),
+                name=_name(element),
                 namespace=schema.namespace,
                 base=schema.qualify(base) if (base := element.get("BaseType")) else None,
                 key=(),
@@ -193,7 +207,7 @@ def _entity_types(
     for schema in schemas:
         for element in schema.children(schema.element, "EntityType"):
             yield _Structure(
-                name=_required(element, "Name"),
+                name=_name(element),
                 namespace=schema.namespace,
                 base=schema.qualify(base) if (base := element.get("BaseType")) else None,
                 key=tuple(
@@ -210,7 +224,7 @@ def _navigation_properties(
     schema: _Schema, owner: Any, associations: Mapping[str, _Association]
 ) -> Iterator[NavigationProperty]:
     for element in schema.children(owner, "NavigationProperty"):
-        name = _required(element, "Name")
+        name = _name(element)
         relationship = schema.qualify(_required(element, "Relationship"))
         from_role, to_role = _required(element, "FromRole"), _required(element, "ToRole")
         association = associations.get(relationship)
@@ -234,7 +248,7 @@ def _associations(schemas: Iterable[_Schema]) -> Iterator[tuple[str, _Associatio
                     raise ODataError(f"The metadata document has the multiplicity {multiplicity!r}.")
                 # An end without Role is named after its type.
                 ends[end.get("Role") or target.rpartition(".")[2]] = target, multiplicity
-            name = schema.qualify(_required(element, "Name"))
+            name = schema.qualify(_name(element))
             yield name, _Association(ends, _constraint(schema, element))
 
 
@@ -259,8 +273,10 @@ def _types(structures: Iterable[_Structure]) -> dict[str, _Structure]:
     """The types by qualified name, each with what it inherits: inherited members come first."""
     declared = {f"{found.namespace}.{found.name}": found for found in structures}
     complete: dict[str, _Structure] = {}
+    room = MAX_PROPERTIES
 
     def inherit(name: str, descendants: frozenset[str]) -> _Structure:
+        nonlocal room
         if name in complete:
             return complete[name]
         if name in descendants:
@@ -273,6 +289,9 @@ def _types(structures: Iterable[_Structure]) -> dict[str, _Structure]:
             own.key = own.key or base.key
             own.properties = _joined(base.properties, own.properties)
             own.navigation_properties = _joined(base.navigation_properties, own.navigation_properties)
+        room -= len(own.properties) + len(own.navigation_properties)
+        if room < 0:
+            raise ODataError(f"The metadata document has more than {MAX_PROPERTIES} properties.")
         complete[name] = own
         return own
 
@@ -309,7 +328,7 @@ def _container(
     )
     entity_sets = {}
     for entity_set in schema.children(element, "EntitySet"):
-        name, type_name = _required(entity_set, "Name"), schema.qualify(_required(entity_set, "EntityType"))
+        name, type_name = _name(entity_set), schema.qualify(_required(entity_set, "EntityType"))
         if type_name not in types:
             raise ODataError(f"The entity set {name} is of the type {type_name}, which is not declared.")
         entity_sets[name] = EntitySet(name, types[type_name])
@@ -318,7 +337,7 @@ def _container(
         entity_sets=entity_sets,
         bindings=dict(_bindings(schema, element, entity_sets, associations)),
         function_imports=frozenset(
-            _required(function, "Name") for function in schema.children(element, "FunctionImport")
+            _name(function) for function in schema.children(element, "FunctionImport")
         ),
     )
 

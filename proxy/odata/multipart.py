@@ -17,6 +17,7 @@ from proxy.odata.media import media_type
 MAX_PARTS = 1000
 MAX_BYTES = 64 * 1024 * 1024
 _MAX_LINE_BYTES = 64 * 1024
+_MAX_FIELDS = 100  # of one part: each takes far more memory than it has bytes
 _MAX_BOUNDARY = 70  # RFC 2046, 5.1.1
 
 _BOUNDARY = re.compile(r';[ \t]*boundary[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|([^;]*))', re.IGNORECASE)
@@ -147,6 +148,8 @@ def _head(source: bytes, start: int, end: int) -> tuple[list[Field], int]:
             if name is None or source[name.end() : name.end() + 1] != b":":
                 raise ODataError("A part's header is broken.", token=as_text(source[start:stop][:40]))
             found.append((name[0], name.end() + 1, stop))
+            if len(found) > _MAX_FIELDS:
+                raise ODataError(f"A part of a batch may have {_MAX_FIELDS} header fields.", status=413)
         start = after
     return [_field(source, *field) for field in found], end
 

@@ -7,6 +7,7 @@ the check's query (`with_select`, `restore_select`) cut the raw text at `&` and 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from urllib.parse import unquote_plus
@@ -53,9 +54,7 @@ class QueryOptions:
     def duplicates(self) -> frozenset[str]:
         """The system options given more than once."""
         names = [item.name for item in self.items if item.name.lstrip().startswith("$")]
-        if len(names) == len(set(names)):
-            return frozenset()
-        return frozenset(name for name in names if names.count(name) > 1)
+        return frozenset(name for name, times in Counter(names).items() if times > 1)
 
     @property
     def select(self) -> tuple[str, ...] | None:

@@ -149,8 +149,9 @@ def _kind(path: ResourcePath) -> tuple[Kind, bool]:
 
 def _options(raw: str | None, kind: Kind, many: bool) -> QueryOptions:
     options = parse_query(raw)
+    duplicates = options.duplicates
     for item in options.items:
-        _check_option(item.name, kind, many, options)
+        _check_option(item.name, kind, many, duplicates)
     if options.inlinecount not in (None, "allpages", "none"):
         raise ODataError(
             f"Unknown $inlinecount option '{options.inlinecount}', only 'allpages' and 'none' are known.",
@@ -160,7 +161,7 @@ def _options(raw: str | None, kind: Kind, many: bool) -> QueryOptions:
     return options
 
 
-def _check_option(name: str, kind: Kind, many: bool, options: QueryOptions) -> None:
+def _check_option(name: str, kind: Kind, many: bool, duplicates: frozenset[str]) -> None:
     """`name` as the client spelt it: one that does not start with `$` is its own business."""
     if not name.lstrip().startswith("$") or name == "$format":
         pass
@@ -174,7 +175,7 @@ def _check_option(name: str, kind: Kind, many: bool, options: QueryOptions) -> N
         raise ODataError(
             f"The query option '{name}' cannot be applied to the requested resource.", token=name
         )
-    if name in options.duplicates:
+    if name in duplicates:
         raise _twice(name)
 
 

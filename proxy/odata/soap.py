@@ -13,6 +13,9 @@ from typing import Any
 
 from lxml import etree
 
+from proxy.odata.errors import ODataError
+from proxy.odata.xml import parse_xml
+
 PATH = re.compile(r"/XRMServices/2011/Organization\.svc(?:/web)?/?(?:\?.*)?$", re.IGNORECASE | re.DOTALL)
 CHANGING = frozenset(
     {
@@ -42,10 +45,9 @@ class Message:
 
 def read_message(body: bytes) -> Message | None:
     """The message in a SOAP envelope; None for one that changes no record, and for what is no envelope."""
-    parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, remove_comments=True)
     try:
-        envelope: Any = etree.fromstring(body, parser)
-    except (etree.XMLSyntaxError, ValueError):
+        envelope = parse_xml(body)
+    except ODataError:
         return None
     content = next((child for child in envelope if _local(child) == "Body"), None)
     if content is None or not len(content):

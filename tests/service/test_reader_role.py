@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import psycopg2
 import psycopg2.errors
@@ -14,25 +15,33 @@ from world import world
 SCRIPT = (Path(__file__).parents[2] / "config" / "reader_role.sql").read_text()
 
 
-@pytest.fixture
-def connection(database_url: str) -> Iterator[Any]:
-    made = psycopg2.connect(database_url)
+def connect(url: str) -> Any:
+    made = psycopg2.connect(url)
     made.autocommit = True
-    yield made
-    made.close()
+    return made
 
 
-async def test_it_reads_entities_and_nothing_else(database_url: str, connection: Any) -> None:
+@pytest.mark.parametrize("by_administrator", [True, False])
+async def test_it_reads_entities_and_nothing_else(
+    database_url: str, databases: Any, by_administrator: bool
+) -> None:
+    """Whoever makes the role: nobody but an administrator may, and the grants are the proxy's own to give."""
+    administrator_url = databases.url_of(urlsplit(database_url).path[1:])
+    if not by_administrator:
+        with closing(connect(administrator_url)) as made, suppress(psycopg2.errors.DuplicateObject):
+            made.cursor().execute("CREATE ROLE syncpoint_reader NOLOGIN")
+    url = administrator_url if by_administrator else database_url
     models = {"Organisation": {"set": "AccountSet", "properties": {"rank": {"kind": "integer"}}}}
     async with world(database_url, rows=3, models=models) as place:
         await place.ask("/AccountSet")
         await place.idle()
-        with connection.cursor() as cursor:
+        with closing(connect(url)) as made:
             for _ in range(2):  # run again, it changes nothing
-                cursor.execute(SCRIPT)
+                made.cursor().execute(SCRIPT)
         await place.ask("/ContactSet")  # its table is made after the role
         await place.idle()
-    with connection.cursor() as cursor:
+    with closing(connect(administrator_url)) as made:
+        cursor = made.cursor()
         cursor.execute("SET ROLE syncpoint_reader")
         for table in ("AccountSet", "ContactSet"):
             cursor.execute(f'SELECT count("document") FROM mirror."{table}"')

@@ -110,7 +110,6 @@ async def test_models_are_read_and_written_as_the_proxy_itself(
         key = path.partition("(")[2]
         shown = await model(place, f"/Organisation({key}")
         assert (shown.status, shown.json()["d"]["fax"]) == (200, "")
-        assert "hit" in shown.cache
         made = await model(place, "/Organisation", "POST", {"name": "Made", "fax": SECRET})
         assert (made.status, made.json()["d"]["name"], made.json()["d"]["fax"]) == (201, "Made", "")
         assert (await model(place, f"/Organisation({key}", "MERGE", {"name": "Merged"})).status == 204

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,15 +13,8 @@ from proxy.odata.atom.writers import ATOM, DATA, METADATA
 from proxy.odata.edm import EntityType, Model, Property
 from proxy.odata.errors import ODataError
 from proxy.odata.primitives import PRIMITIVES
+from proxy.odata.xml import parse_xml
 
-_PARSER_OPTIONS: Mapping[str, Any] = {
-    "resolve_entities": False,
-    "no_network": True,
-    "load_dtd": False,
-    "huge_tree": False,
-    "remove_comments": True,
-    "remove_pis": True,
-}
 _UPDATED = re.compile(r"<updated>[^<]*</updated>")
 _BASE = re.compile(r"\sxml:base=\"(https?://[^/\"]+)", re.IGNORECASE)
 _NEXT = re.compile(r'<link rel="next" href="([^"]*)"\s*/></feed>\s*\Z')
@@ -34,18 +26,6 @@ class EntryHead:
 
     id: str
     title: str
-
-
-def parse_xml(document: bytes) -> Any:
-    """The root element. Raises ODataError for what is no XML, or has a document type declaration."""
-    try:
-        root = etree.fromstring(document, etree.XMLParser(**_PARSER_OPTIONS))
-    except (etree.XMLSyntaxError, ValueError) as error:
-        raise ODataError("The document is not valid XML.") from error
-    info: Any = root.getroottree().docinfo
-    if info.doctype:
-        raise ODataError("A document type declaration is not accepted.")
-    return root
 
 
 def entry_heads(document: bytes) -> list[EntryHead]:

@@ -23,6 +23,8 @@ from proxy.odata.verbose_json.slices import (
     value_at,
 )
 from proxy.odata.verbose_json.values import (
+    MAX_DEPTH,
+    MAX_VALUES,
     content_digest,
     entity_key,
     entity_uri,
@@ -44,6 +46,8 @@ from proxy.odata.verbose_json.writers import (
 
 __all__ = [
     "ESCAPED_ORIGIN",
+    "MAX_DEPTH",
+    "MAX_VALUES",
     "PLAIN_ORIGIN",
     "Member",
     "Sliced",

@@ -13,6 +13,9 @@ from proxy.odata.edm import EntityKey, EntityType, Model, Property
 from proxy.odata.errors import ODataError
 from proxy.odata.primitives import PRIMITIVES
 
+# A value takes forty times its text in memory, where it is an array without anything in it.
+MAX_VALUES = 1_000_000
+MAX_DEPTH = 64
 _DIGEST_BYTES = 16
 _LOOKUP_MEMBERS = frozenset({"Id", "LogicalName", "Name"})
 
@@ -106,6 +109,8 @@ def parse_posted(body: bytes, entity_type: EntityType, model: Model) -> dict[str
 
     `__metadata` and `__deferred` of a body that was read before are passed over. Raises ODataError.
     """
+    if sum(map(body.count, (b",", b"[", b"{"))) > MAX_VALUES:
+        raise ODataError(f"A request body may have {MAX_VALUES} values.", status=413)
     try:
         raw = json.loads(body.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
@@ -114,6 +119,8 @@ def parse_posted(body: bytes, entity_type: EntityType, model: Model) -> dict[str
         raw = raw["d"]
     if not isinstance(raw, dict):
         raise ODataError("The request body is no entity.")
+    if _is_deeper(raw, MAX_DEPTH):
+        raise ODataError(f"A request body may nest {MAX_DEPTH} levels.")
     posted: dict[str, Any] = {}
     for name, value in raw.items():
         if name == "__metadata":
@@ -128,6 +135,19 @@ def parse_posted(body: bytes, entity_type: EntityType, model: Model) -> dict[str
         elif not (isinstance(value, dict) and "__deferred" in value):
             posted[name] = value
     return posted
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    """True where arrays and objects nest more than this deeply. Whoever walks a deep insert recurses."""
+    nested = [value]
+    for _ in range(levels):
+        nested = [
+            inner
+            for outer in nested
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, dict | list)
+        ]
+    return bool(nested)
 
 
 def _posted_value(value: Any, declared: Property, model: Model) -> Any:

@@ -100,9 +100,9 @@ def test_types_and_container_may_stand_in_different_schemas():
 @pytest.mark.parametrize(
     ("broken", "says"),
     [
-        (b"", "not well-formed"),
+        (b"", "not valid XML"),
         (b"<html><body>Sign In</body></html>", "no Schema"),
-        (document()[:-30], "not well-formed"),
+        (document()[:-30], "not valid XML"),
         (document(head="<!DOCTYPE x [<!ENTITY e 'x'>]>"), "document type"),
         (document(TYPES.replace('ToRole="many"', 'ToRole="none"') + CONTAINER), "role none"),
         (document(CONTAINER), "N.Account"),
