@@ -18,6 +18,7 @@ from proxy.odata.operation import ReadCollection, ReadEntity
 from proxy.odata.query_options import with_select
 from proxy.odata.uri import format_key
 from proxy.reconcile.assembly import JSON_TYPE, Shape, entity_body, follows_select, page_body
+from proxy.reconcile.bounded import BoundedPages
 from proxy.reconcile.errors import SyncConflict
 from proxy.reconcile.exchange import Answer, Ask, CacheStatus, Forwarded, FromMirror, Relayed
 from proxy.reconcile.feeder import Feeder
@@ -25,6 +26,7 @@ from proxy.reconcile.freshness import (
     Need,
     Serve,
     age_of,
+    allowed_age,
     decide_entity_read,
     in_sync,
     is_servable,
@@ -77,7 +79,8 @@ class Reader:
         self._now = now
         self._draw = draw
         self._settle = settle
-        self.visibility = Visibility(mirror.rules, now)
+        self.visibility = Visibility(mirror.rules, mirror.sets, now)
+        self._bounded = BoundedPages(mirror, now)
         self._confirmed: LRUCache[tuple[str, EntityKey], tuple[int, datetime]] = LRUCache(maxsize=100_000)
 
     async def read(self, operation: ReadEntity | ReadCollection, ask: Ask, model: Model) -> Answer:
@@ -323,6 +326,10 @@ class Reader:
         target = f"{ask.path}?{with_select(ask.query, names)}"
         if ask.directives.no_cache:
             return await self._forward(operation, ask, shape.model, "request", "no-cache")
+        if self._may_slice(shape) and self.visibility.may_list(entity_set, ask.caller):
+            allowed = allowed_age(ask.directives, self._lifetime_s(entity_set))
+            if aged := await self._bounded.page(operation, ask, shape, allowed):
+                return aged
         if not await self._sets.worth_a_check(entity_set, target):
             return await self._forward(operation, ask, shape.model, "miss", "little-held")
         try:
@@ -345,7 +352,10 @@ class Reader:
             moved = frozenset(key for key, same in zip(keys, synced, strict=True) if not same)
             return await self._forward(operation, ask, shape.model, "stale", "rows-moved", moved)
         text = None
-        if shape.select is None or all(follows_select(raw, names) for raw in rows):
+        follows = all(follows_select(raw, names) for raw in rows)
+        if rows:
+            self._sets.follows_select = follows
+        if shape.select is None or follows:
             documents = [held[key].document or "" for key in keys]
             text = page_body(documents, around, names, shape, self._now())
         if text is None:

@@ -13,6 +13,7 @@ from proxy.reconcile.exchange import Ask
 from proxy.reconcile.freshness import allowed_age
 from proxy.reconcile.policy import SyncRules
 from proxy.reconcile.ports import Caller
+from proxy.reconcile.sets import Sets
 
 _REMEMBERED = 100_000
 
@@ -23,9 +24,10 @@ class Visibility:
     Remembers nothing where nothing may come of it: without `per_caller`, or with no time to live.
     """
 
-    def __init__(self, rules: SyncRules, now: Callable[[], datetime]) -> None:
+    def __init__(self, rules: SyncRules, sets: Sets, now: Callable[[], datetime]) -> None:
         self._per_caller = rules.per_caller
         self._ttl = timedelta(seconds=rules.visibility_ttl_s)
+        self._sets = sets
         self._now = now
         self._seen: LRUCache[tuple[bytes | None, str, EntityKey], datetime] = LRUCache(maxsize=_REMEMBERED)
 
@@ -52,6 +54,13 @@ class Visibility:
             return caller.credentials is None
         at = self._seen.get((caller.credentials, entity_set.name, key))
         return at is not None and self._now() - at < self._ttl
+
+    def may_list(self, entity_set: EntitySet, caller: Caller) -> bool:
+        """True where the mirror may say by itself which entities of the set there are.
+
+        Not to callers with rights of their own, nor of a set with properties that the mirror does not hold.
+        """
+        return not self._per_caller and caller.credentials is None and not self._sets.secured(entity_set)
 
     def may_be_shown(self, operation: object, caller: Caller) -> bool:
         """True where the mirror may answer the whole of a read by itself."""

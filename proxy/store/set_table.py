@@ -61,6 +61,7 @@ class SetTable:
         ]
         self._by_members = {field.path.members: field for field in self._fields}
         self.keys = [self._by_members[part,] for part in self.entity_set.entity_type.key]
+        self.since = since
         self.statements = Statements(self.entity_set.name, self.table, self._fields, self.keys, since)
 
     def is_for(self, entity_set: EntitySet, paths: Sequence[TypedPath]) -> bool:
