@@ -22,6 +22,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import aiohttp
+import psutil
 from aiohttp import web
 from yarl import URL
 
@@ -96,8 +97,8 @@ def pin(core: int) -> None:
         os.sched_setaffinity(0, {core % (os.cpu_count() or 1)})
 
 
-def load(root: str, entity_set: str, database_url: str, profile: str | None) -> tuple[float, float]:
-    """Seconds that one load takes, and of the processor that its process takes."""
+def load(root: str, entity_set: str, database_url: str, profile: str | None) -> tuple[float, float, float]:
+    """Seconds that one load takes, and of the processor that its process and Postgres take."""
     settings = {
         "SYNCPOINT_UPSTREAM__SERVICE_ROOT": root,
         "SYNCPOINT_DATABASE_URL": database_url,
@@ -109,11 +110,23 @@ def load(root: str, entity_set: str, database_url: str, profile: str | None) -> 
         command = [sys.executable, "-m", "cProfile", "-o", profile, *command]
     if shutil.which("taskset"):
         command = ["taskset", "-c", "0", *command]
-    began, used = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    before = time.perf_counter(), children_cpu_s(), postgres_cpu_s()
     subprocess.run(command, env={**os.environ, **settings}, check=True, stdout=subprocess.DEVNULL)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu_s = after.ru_utime + after.ru_stime - used.ru_utime - used.ru_stime
-    return time.perf_counter() - began, cpu_s
+    took_s, cpu_s = time.perf_counter() - before[0], children_cpu_s() - before[1]
+    return took_s, cpu_s, postgres_cpu_s() - before[2]
+
+
+def children_cpu_s() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def postgres_cpu_s() -> float:
+    """Of the server that this process started and all of its processes, those that have ended included."""
+    (server,) = (child for child in psutil.Process().children() if child.name() == "postgres")
+    ended = server.cpu_times()
+    running = [process.cpu_times() for process in (server, *server.children())]
+    return ended.children_user + ended.children_system + sum(one.user + one.system for one in running)
 
 
 def measure(name: str, document: bytes, entity_set: str, rows: int, goal: int, profile: str | None) -> None:
@@ -131,17 +144,17 @@ def measure(name: str, document: bytes, entity_set: str, rows: int, goal: int, p
             while not port_file.exists():
                 time.sleep(0.01)
             root = f"http://127.0.0.1:{port_file.read_text()}{path}"
-            took, cpu = load(root, entity_set, postgres.url(), profile)
+            loading = load(root, entity_set, postgres.url(), profile)
             # Finds the set loaded: what is left is the start of the process.
-            idle, idle_cpu = load(root, entity_set, postgres.url(), None)
+            idle = load(root, entity_set, postgres.url(), None)
         finally:
             postgres.stop()
             os.kill(child, 9)
             os.waitpid(child, 0)
-    rate, cpu_ms = rows / (took - idle), (cpu - idle_cpu) / rows * 1000
+    took, cpu, database = (both - start for both, start in zip(loading, idle, strict=True))
     print(
-        f"{name:<16}{rows:>7} rows of {size / rows:>6.0f} B {rate:>8.0f}/s (goal {goal}), "
-        f"{cpu_ms:.2f} ms of the loading core each"
+        f"{name:<16}{rows:>7} rows of {size / rows:>6.0f} B {rows / took:>8.0f}/s (goal {goal}); each takes "
+        f"{cpu / rows * 1000:.2f} ms of the load's core and {database / rows * 1000:.2f} ms of Postgres'"
     )
     sys.stdout.flush()
 

@@ -6,10 +6,11 @@ upstream writes properties in it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
+T = TypeVar("T")
 Multiplicity = Literal["0..1", "1", "*"]
 
 # An entity key: (property name, value) pairs in the order of the entity type's key, values as
@@ -102,6 +103,17 @@ class Model:
     navigation_targets: Mapping[tuple[str, str], str] = field(default_factory=dict)
     function_imports: frozenset[str] = frozenset()
     constraints: Mapping[str, ReferentialConstraint] = field(default_factory=dict)
+    _derived: dict[tuple[object, str], Any] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+
+    def derived(self, what: object, name: str, derive: Callable[[], T]) -> T:
+        """`what` of the type or set `name`, derived once for each model: it never changes."""
+        try:
+            found: T = self._derived[what, name]
+        except KeyError:
+            found = self._derived[what, name] = derive()
+        return found
 
     def complex_type(self, qualified_name: str) -> ComplexType | None:
         return self.complex_types.get(qualified_name)

@@ -22,6 +22,7 @@ import re
 import uuid
 from collections.abc import Callable, Mapping
 from datetime import timedelta
+from functools import lru_cache
 from json.encoder import encode_basestring_ascii
 from typing import Any
 
@@ -175,6 +176,7 @@ def _boolean_to_text(value: bool) -> str:
 # Edm.Guid
 
 
+@lru_cache(maxsize=4096)  # the same owners and currencies stand in thousands of entities
 def _guid(text: str) -> uuid.UUID:
     digits = text[1:-1] if text[:1] == "{" and text[-1:] == "}" else text
     if not _GUID.fullmatch(digits):

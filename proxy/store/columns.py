@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
-from uuid import UUID
 
 from sqlalchemy import (
     BigInteger,
@@ -151,6 +150,8 @@ def can_hold(text: str) -> bool:
 
 def storable(text: str) -> str:
     """The text with U+FFFD for what a Postgres text cannot hold."""
+    if text.isascii() and "\x00" not in text:  # most are, and that is seen at once
+        return text
     return _UNSTORABLE.sub("�", text)
 
 
@@ -171,7 +172,7 @@ _ENCODERS: Mapping[str, Callable[[Any], Any]] = {
     "Edm.DateTimeOffset": datetime.isoformat,
     "Edm.Decimal": Decimal.__str__,
     "Edm.Double": repr,
-    "Edm.Guid": UUID.__str__,
+    "Edm.Guid": lambda value: f"{value.int:032x}",  # half the time of its usual spelling
     "Edm.Single": repr,
     "Edm.String": storable,
     "Edm.Time": _interval,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from decimal import Decimal
 from hashlib import blake2b
 from typing import Any
+from uuid import UUID
 
 from proxy.odata.edm import EntityKey, EntityType, Model, Property
 from proxy.odata.errors import ODataError
@@ -17,6 +18,8 @@ from proxy.odata.primitives import PRIMITIVES
 MAX_VALUES = 1_000_000
 MAX_DEPTH = 64
 _DIGEST_BYTES = 16
+# Of one property: its name, what reads it, and whether that takes no null.
+_Reader = tuple[str, Callable[[Any], Any], bool]
 _LOOKUP_MEMBERS = frozenset({"Id", "LogicalName", "Name"})
 
 
@@ -26,25 +29,57 @@ def parse_entity(raw: Mapping[str, Any], entity_type: EntityType, model: Model) 
     A complex value is a dict of its members, all None for a null one. Raises ODataError where a value does
     not fit its EDM type.
     """
-    return {
-        name: _value(raw[name], declared, model)
-        for name, declared in entity_type.properties.items()
-        if name in raw
-    }
+    readers = model.derived(
+        parse_entity, entity_type.qualified_name, lambda: _readers(entity_type.properties, model)
+    )
+    if raw.keys() >= entity_type.properties.keys():
+        return _values(raw, readers)
+    return _values(raw, [reader for reader in readers if reader[0] in raw])
 
 
 def _value(value: Any, declared: Property, model: Model) -> Any:
-    primitive = PRIMITIVES.get(declared.type)
-    if primitive is not None:
-        return None if value is None else primitive.from_json(value)
+    return _values({declared.name: value}, _readers({declared.name: declared}, model))[declared.name]
+
+
+def _values(raw: Mapping[str, Any], readers: Iterable[_Reader]) -> dict[str, Any]:
+    """What is missing counts as null."""
+    return {
+        name: None if (value := raw.get(name)) is None and is_primitive else read(value)
+        for name, read, is_primitive in readers
+    }
+
+
+def _readers(properties: Mapping[str, Property], model: Model) -> list[_Reader]:
+    """What reads the parsed JSON of each property."""
+    readers = []
+    for name, declared in properties.items():
+        primitive = PRIMITIVES.get(declared.type)
+        readers.append(
+            (
+                name,
+                primitive.from_json if primitive else _complex_reader(declared, model),
+                primitive is not None,
+            )
+        )
+    return readers
+
+
+def _complex_reader(declared: Property, model: Model) -> Callable[[Any], dict[str, Any]]:
     complex_type = model.complex_type(declared.type)
-    if complex_type is None:
-        raise ODataError(f"The property '{declared.name}' has the unknown type '{declared.type}'.")
-    if value is None:
-        return dict.fromkeys(complex_type.properties)
-    if not isinstance(value, Mapping):
-        raise ODataError(f"The property '{declared.name}' is no complex value.")
-    return {name: _value(value.get(name), member, model) for name, member in complex_type.properties.items()}
+    readers: list[_Reader] = []
+
+    def read(value: Any) -> dict[str, Any]:
+        if complex_type is None:
+            raise ODataError(f"The property '{declared.name}' has the unknown type '{declared.type}'.")
+        if value is None:
+            return dict.fromkeys(complex_type.properties)
+        if not isinstance(value, dict):
+            raise ODataError(f"The property '{declared.name}' is no complex value.")
+        if not readers:  # made when first needed: a type may contain itself
+            readers.extend(_readers(complex_type.properties, model))
+        return _values(value, readers)
+
+    return read
 
 
 def entity_key(values: Mapping[str, Any], entity_type: EntityType) -> EntityKey:
@@ -79,28 +114,46 @@ def content_digest(
     Without the properties `leave_out`, without the names in lookups, which change with the entity that is
     looked up (design, rule 3), and without nulls: a property that joins the type changes no entity.
     """
+    lookups = model.derived(
+        content_digest, entity_type.qualified_name, lambda: _lookups(entity_type.properties, model)
+    )
     told = []
-    for name, value in values.items():
-        if name in leave_out:
+    for name in sorted(values):
+        value = values[name]
+        if name in leave_out or value is None:
             continue
-        if isinstance(value, dict) and value.keys() >= _LOOKUP_MEMBERS:
-            value = {member: part for member, part in value.items() if member != "Name"}
-        if not _is_null(value):
-            told.append((name, value))
-    text = json.dumps(sorted(told), default=_plain, separators=(",", ":"))
-    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=_DIGEST_BYTES).digest()
+        if isinstance(value, dict):
+            if name in lookups and not _is_null(value):
+                value = {member: part for member, part in value.items() if member != "Name"}
+            if _is_null(value):
+                continue
+        told.append((name, value))
+    return blake2b(_encode(told).encode("utf-8", "surrogatepass"), digest_size=_DIGEST_BYTES).digest()
 
 
-def _is_null(value: Any) -> bool:
-    return value is None or (isinstance(value, dict) and all(map(_is_null, value.values())))
+def _lookups(properties: Mapping[str, Property], model: Model) -> frozenset[str]:
+    types = {name: model.complex_type(declared.type) for name, declared in properties.items()}
+    return frozenset(
+        name for name, type_ in types.items() if type_ and type_.properties.keys() >= _LOOKUP_MEMBERS
+    )
 
 
-def _plain(value: Any) -> str:
-    if isinstance(value, datetime):
-        return value.isoformat()
-    if isinstance(value, Decimal):
-        return f"{value:f}"
-    return str(value)
+def _is_null(value: dict[str, Any]) -> bool:
+    for part in value.values():
+        if part is not None and not (isinstance(part, dict) and _is_null(part)):
+            return False
+    return True
+
+
+# What JSON has no word for.
+_SPELLINGS: Mapping[type, Callable[[Any], str]] = {
+    datetime: datetime.isoformat,
+    Decimal: "{:f}".format,
+    UUID: UUID.__str__,
+}
+_encode = json.JSONEncoder(
+    default=lambda value: _SPELLINGS.get(type(value), str)(value), separators=(",", ":"), check_circular=False
+).encode
 
 
 def parse_posted(body: bytes, entity_type: EntityType, model: Model) -> dict[str, Any]:
