@@ -15,7 +15,7 @@ from typing import Literal
 from proxy.odata import atom
 from proxy.odata.edm import EntitySet, Model
 from proxy.odata.query_options import restore_select
-from proxy.odata.verbose_json import Sliced, hold_origins, restore_origins, select_members
+from proxy.odata.verbose_json import ESCAPED_ORIGIN, Sliced, hold_origins, restore_origins, select_members
 
 JSON_TYPE = "application/json;charset=utf-8"
 ATOM_TYPE = "application/atom+xml;charset=utf-8"
@@ -98,6 +98,25 @@ def page_body(
         pieces += (text[at:start], replacement)
         at = end
     return restore_origins("".join((*pieces, text[at:])), shape.origin)
+
+
+def page_from_mirror(
+    documents: Sequence[str], next_link: str | None, shape: Shape, now: datetime
+) -> str | None:
+    """The body of a page that nothing but the mirror says: `next_link` is a whole URL."""
+    if shape.format == "atom":
+        return _feed(documents, next_link or "", shape, now)
+    entities = [d if shape.select is None else select_members(d, shape.select) for d in documents]
+    if None in entities:
+        return None
+    link = None
+    if next_link is not None:
+        # Spelt as in the entities: a server escapes the solidus, or does not.
+        escapes = any(ESCAPED_ORIGIN in document for document in documents)
+        link = next_link.replace("/", "\\/") if escapes else next_link
+    tail = "" if link is None else f',"__next":"{link}"'
+    body = f'{{"d":{{"results":[{",".join(filter(None, entities))}]{tail}}}}}'
+    return restore_origins(body, shape.origin)
 
 
 def _indented_as(entity: str, shown: str) -> str:

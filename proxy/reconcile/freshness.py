@@ -60,6 +60,14 @@ def age_of(held: Stored, confirmed_at: datetime | None, now: datetime) -> float:
     return max(0.0, (now - since).total_seconds())
 
 
+def looked_at(following: Following, *, deletes_may_lag: bool) -> datetime | None:
+    """Since when nothing about the set is known to have changed unseen: the older of the last poll and the
+    last sweep, as only that can say that nothing was deleted; None before there was one."""
+    if deletes_may_lag:
+        return following.polled_at
+    return None if following.swept_at is None else min(following.polled_at, following.swept_at)
+
+
 def followed_at(held: Stored, following: Following | None, *, deletes_may_lag: bool) -> datetime | None:
     """When the background last saw the row to be as held; None where it cannot tell.
 
@@ -70,9 +78,7 @@ def followed_at(held: Stored, following: Following | None, *, deletes_may_lag: b
         return None
     if held.fetched_at < following.since:
         return None
-    if deletes_may_lag:
-        return following.polled_at
-    return None if following.swept_at is None else min(following.polled_at, following.swept_at)
+    return looked_at(following, deletes_may_lag=deletes_may_lag)
 
 
 def allowed_age(directives: Directives, lifetime_s: float = 0.0) -> float:

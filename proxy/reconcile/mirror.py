@@ -32,10 +32,10 @@ from proxy.reconcile.ports import (
     NewConflict,
     Provenance,
     Reply,
-    Store,
     Stored,
     Upstream,
 )
+from proxy.reconcile.progress import LifecycleStore
 from proxy.reconcile.sets import Sets
 from proxy.reconcile.stamp import Stamp
 
@@ -78,7 +78,7 @@ class Mirror:
 
     def __init__(
         self,
-        store: Store,
+        store: LifecycleStore,
         upstream: Upstream,
         sets: Sets,
         rules: SyncRules,

@@ -24,7 +24,7 @@ from proxy.reconcile.observations import (
     UpstreamClockWentBack,
     UpstreamFailed,
 )
-from proxy.reconcile.policy import PollRules
+from proxy.reconcile.policy import Mode, PollRules
 from proxy.reconcile.ports import Reply, Source, StoreUnavailable, UpstreamFailure
 from proxy.reconcile.progress import Following, Stage
 from proxy.reconcile.service import LEASE_S, Service
@@ -47,6 +47,7 @@ class Poller:
         self._service = service
         self._rules = rules
         self._told: set[str] = set()
+        self._prepared: set[str] = set()
 
     async def run(self, model: Callable[[], Model | None]) -> None:
         """Poll until cancelled, whenever no other process does."""
@@ -73,9 +74,16 @@ class Poller:
             self._service.observe(SetNotFollowed(entity_set.name, reason))
         return reason is None
 
+    async def _prepare(self, service: Service, entity_set: EntitySet) -> None:
+        """What pages by age are asked of the mirror for is to be found quickly."""
+        if service.sets.policy(entity_set).mode is Mode.BOUNDED and entity_set.name not in self._prepared:
+            await service.store.index_doubtful(entity_set)
+            self._prepared.add(entity_set.name)
+
     async def _poll_quietly(self, service: Service, entity_set: EntitySet, model: Model) -> None:
         """What fails now is asked for from the same watermark next time."""
         try:
+            await self._prepare(service, entity_set)
             await self._poll_set(service, entity_set, model)
         except UpstreamFailure as error:
             service.observe(UpstreamFailed("poll", type(error).__name__))

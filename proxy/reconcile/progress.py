@@ -123,6 +123,14 @@ class LifecycleStore(Store, AuthorityStore, Protocol):
     async def make_stale(self, entity_set: EntitySet, keys: Sequence[EntityKey]) -> None:
         """These are to be fetched rather than checked next time."""
 
+    async def index_doubtful(self, entity_set: EntitySet) -> None:
+        """Make `has_doubtful` fast, however many entities there are."""
+
+    async def has_doubtful(self, entity_set: EntitySet, looked_at: datetime) -> bool:
+        """True while there are rows that a look at all changes, begun at `looked_at`, does not vouch for:
+        named by an open intent; or stored before, and in conflict, not settled, without a ModifiedOn to look
+        by, or of a document of another shape than the metadata document says."""
+
     async def index_keys(self, entity_set: EntitySet) -> None:
         """Make `absent_keys` fast, however many entities there are."""
 

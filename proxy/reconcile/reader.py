@@ -18,6 +18,7 @@ from proxy.odata.operation import ReadCollection, ReadEntity
 from proxy.odata.query_options import with_select
 from proxy.odata.uri import format_key
 from proxy.reconcile.assembly import JSON_TYPE, Shape, entity_body, follows_select, page_body
+from proxy.reconcile.bounded import BoundedPages
 from proxy.reconcile.errors import SyncConflict
 from proxy.reconcile.exchange import Answer, Ask, CacheStatus, Forwarded, FromMirror, Relayed
 from proxy.reconcile.feeder import Feeder
@@ -69,6 +70,7 @@ class Reader:
         self._observe = observe
         self._now = now
         self._draw = draw
+        self._bounded = BoundedPages(mirror, now)
         self._confirmed: LRUCache[tuple[str, EntityKey], tuple[int, datetime]] = LRUCache(maxsize=100_000)
 
     async def read(self, operation: ReadEntity | ReadCollection, ask: Ask, model: Model) -> Answer:
@@ -149,8 +151,7 @@ class Reader:
             return await self._fetch(operation, ask, shape, held, "request")
         if held is not None and (followed := await self._sets.followed_at(entity_set, held)):
             self._confirm(entity_set, held, followed)
-        # Who shows credentials is always confirmed by upstream (rule 8).
-        allowed = 0.0 if ask.caller.credentials else allowed_age(ask.directives, self._lifetime_s(entity_set))
+        allowed = self._allowed_age(entity_set, ask)
         need = decide_entity_read(held, self._confirmed_at(entity_set, held), allowed, self._now())
         if isinstance(need, Serve) and held is not None:
             answer = self._from_held(held, shape, _AGED)
@@ -259,9 +260,11 @@ class Reader:
 
     # Answers that may be older than the request
 
-    def _lifetime_s(self, entity_set: EntitySet) -> float:
+    def _allowed_age(self, entity_set: EntitySet, ask: Ask) -> float:
+        if ask.caller.credentials:
+            return 0.0  # who shows credentials is always confirmed by upstream (rule 8)
         policy = self._sets.policy(entity_set)
-        return policy.max_age_s if policy.mode is Mode.BOUNDED else 0.0
+        return allowed_age(ask.directives, policy.max_age_s if policy.mode is Mode.BOUNDED else 0.0)
 
     def _confirm(self, entity_set: EntitySet, held: Stored, at: datetime) -> None:
         """Upstream showed at this moment that the row is as held."""
@@ -303,6 +306,9 @@ class Reader:
         target = f"{ask.path}?{with_select(ask.query, names)}"
         if ask.directives.no_cache:
             return await self._forward(operation, ask, shape.model, "request", "no-cache")
+        allowed = self._allowed_age(entity_set, ask)
+        if self._may_slice(shape) and (aged := await self._bounded.page(operation, ask, shape, allowed)):
+            return aged
         if not await self._sets.worth_a_check(entity_set, target):
             return await self._forward(operation, ask, shape.model, "miss", "little-held")
         try:
@@ -325,7 +331,10 @@ class Reader:
             moved = frozenset(key for key, same in zip(keys, synced, strict=True) if not same)
             return await self._forward(operation, ask, shape.model, "stale", "rows-moved", moved)
         text = None
-        if shape.select is None or all(follows_select(raw, names) for raw in rows):
+        follows = all(follows_select(raw, names) for raw in rows)
+        if rows:
+            self._sets.follows_select = follows
+        if shape.select is None or follows:
             documents = [held[key].document or "" for key in keys]
             text = page_body(documents, around, names, shape, self._now())
         if text is None:

@@ -68,10 +68,14 @@ class Sets:
         policy = self.policy(entity_set)
         if held is None or policy.mode is not Mode.BOUNDED:
             return None
+        following = await self.following(entity_set)
+        return followed_at(held, following, deletes_may_lag=policy.deletes_may_lag)
+
+    async def following(self, entity_set: EntitySet) -> Following | None:
+        """How far the background has followed the set's changes. Raises StoreUnavailable."""
         if entity_set.name not in self._following:
             self._following[entity_set.name] = await self._store.following(entity_set)
-        following = self._following.get(entity_set.name)
-        return followed_at(held, following, deletes_may_lag=policy.deletes_may_lag)
+        return self._following.get(entity_set.name)
 
     async def title(self, entity_set: EntitySet) -> str | None:
         """The property that Atom titles show; None while it is not known. Raises StoreUnavailable."""

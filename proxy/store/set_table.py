@@ -73,6 +73,7 @@ class SetTable:
                 within = within.setdefault(member, {})
             within[members[-1]] = field
         self.keys = [self._by_members[part,] for part in self.entity_set.entity_type.key]
+        self.since = since
         self.statements = Statements(self.entity_set.name, self.table, self._fields, self.keys, since)
 
     def is_for(self, entity_set: EntitySet, paths: Sequence[TypedPath]) -> bool:

@@ -3,9 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Index, Text, bindparam, cast, delete, func, not_, select
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Index,
+    Table,
+    Text,
+    and_,
+    bindparam,
+    cast,
+    delete,
+    exists,
+    func,
+    literal_column,
+    not_,
+    or_,
+    select,
+)
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.schema import CreateIndex
@@ -41,6 +58,29 @@ class Sweeps(Part):
         await self._engine.transaction(
             lambda connection: connection.execute(release, {"rows": rows, "after": 0})
         )
+
+    async def index_doubtful(self, entity_set: EntitySet) -> None:
+        """Make `has_doubtful` fast, however many entities there are."""
+        table = (await self._tables.of(entity_set)).table
+        index = Index(f"{table.name[:54]}_doubtful", table.c.intents, postgresql_where=_is_doubtful(table))
+        creation = compiled(CreateIndex(index, if_not_exists=True))
+        await self._engine.transaction(lambda connection: connection.execute(creation))
+
+    async def has_doubtful(self, entity_set: EntitySet, looked_at: datetime) -> bool:
+        """True while there are rows that a look at all changes, begun at `looked_at`, does not vouch for:
+        named by an open intent; or stored before, and in conflict, not settled, without a ModifiedOn to look
+        by, or of a document of another shape than the metadata document says."""
+        made = await self._tables.of(entity_set)
+        held = made.table.c
+        is_older = or_(held.intents > literal_column("0"), held.fetched_at < bindparam("looked_at"))
+        doubtful = exists(select(held.intents).where(_is_doubtful(made.table), is_older))
+        conditions = [doubtful]
+        if made.since:
+            is_of_another = and_(held.document.is_not(None), held.fetch_number < bindparam("since"))
+            conditions.append(exists(select(held.intents).where(is_of_another)))
+        query = compiled(select(or_(*conditions)))
+        ((found,),) = await self._engine.fetch(query, {"looked_at": looked_at, "since": made.since})
+        return bool(found)
 
     async def index_keys(self, entity_set: EntitySet) -> None:
         """Make `absent_keys` fast, however many entities there are."""
@@ -118,6 +158,13 @@ def _key_column(table: SetTable) -> tuple[Column[Any], str]:
     entity_type = table.entity_set.entity_type
     (name,) = entity_type.key
     return table.keys[0].column, entity_type.properties[name].type
+
+
+def _is_doubtful(table: Table) -> ColumnElement[bool]:
+    held = table.c
+    unsure = or_(held.conflict.is_not(None), not_(held.settled), held.stamp_modified_on.is_(None))
+    # Spelt out rather than bound: only so does Postgres see that it is the index's own condition.
+    return or_(held.intents > literal_column("0"), and_(held.document.is_not(None), unsure))
 
 
 def _in_order(value: ColumnElement[Any], edm_type: str) -> ColumnElement[Any]:
