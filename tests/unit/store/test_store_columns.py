@@ -57,7 +57,7 @@ def test_nested_unknown_and_endless_types() -> None:
         ("Edm.Decimal", Decimal("1.2500"), "1.2500"),
         ("Edm.Double", float("nan"), "nan"),
         ("Edm.Single", -0.5, "-0.5"),
-        ("Edm.Guid", uuid.UUID(int=1), "00000000000000000000000000000001"),
+        ("Edm.Guid", uuid.UUID(int=1), "00000000-0000-0000-0000-000000000001"),
         ("Edm.String", "a\x00b\ud800c", "a�b�c"),
         ("Edm.Time", timedelta(days=-1, microseconds=7), "-1 days 7 microseconds"),
     ],
