@@ -2,8 +2,9 @@
 
 A sequence is not commit order: a number drawn early can be committed late, and a reader who has passed it
 would miss it. So a reader's place is a snapshot of Postgres (`pg_current_snapshot()`): the transactions that
-it has seen. What comes next is what a newer snapshot sees and the reader's does not. Of one entity the
-changes come in their order, everything comes at least once.
+it has seen. What comes next is what a newer snapshot sees and the reader's does not, and that in the order of
+the places which transactions drew when their commits began. So what was committed before something else
+comes before it; of two commits under way at the same time either may. Everything comes at least once.
 """
 
 from __future__ import annotations
@@ -20,7 +21,10 @@ from proxy.odata.uri import format_key, parse_key
 from proxy.reconcile.history import Revision
 from proxy.reconcile.ports import Stored
 
-_VERSION = "1"
+_VERSION = "2"
+# The place of a commit among all, and the id of a revision in it.
+Place = tuple[int, int]
+_BEGINNING: Place = (0, 0)
 
 
 class CursorRefused(Exception):
@@ -32,14 +36,14 @@ class Cursor:
     """A reader's place.
 
     `database`: whose it is. `since`: the snapshot whose transactions were all read. `upto`, `after`: the
-    snapshot that is being read, and the id of the last revision read of it. `walk`: while the reader is given
-    all entities first, the entity set and the key of the last one given ("" before the first).
+    snapshot that is being read, and the place of the last revision read of it. `walk`: while the reader is
+    given all entities first, the entity set and the key of the last one given ("" before the first).
     """
 
     database: str
     since: str
     upto: str | None = None
-    after: int = 0
+    after: Place = _BEGINNING
     walk: tuple[str, str] | None = None
 
     def text(self) -> str:
@@ -53,11 +57,15 @@ class Cursor:
         try:
             fields = base64.b64decode(text + "=" * (-len(text) % 4), "-_", validate=True)
             version, database, since, upto, after, walk = json.loads(fields)
-            is_whole = version == _VERSION and type(after) is int
+            if (
+                version == "1" and type(after) is int
+            ):  # one snapshot was read in another order then: from its beginning once more
+                upto, after = None, _BEGINNING
+            number, identity = after
+            is_whole = version in ("1", _VERSION) and type(number) is type(identity) is int
             if is_whole and all(isinstance(part, str) for part in (database, since, upto or "")):
-                return cls(
-                    database, since, upto, after, None if walk is None else (str(walk[0]), str(walk[1]))
-                )
+                place = None if walk is None else (str(walk[0]), str(walk[1]))
+                return cls(database, since, upto, (number, identity), place)
         except (ValueError, TypeError, IndexError):
             pass
         raise CursorRefused("This is no cursor of the change feed.")
@@ -91,9 +99,9 @@ class ChangeLog(Protocol):
 
     async def changes(
         self, cursor: Cursor, entity_sets: Sequence[str] | None, limit: int
-    ) -> Sequence[Revision]:
-        """Revisions that `cursor.upto` sees and `cursor.since` does not, from behind `cursor.after`, by id;
-        states that nobody saw are left out."""
+    ) -> Sequence[tuple[Place, Revision]]:
+        """Revisions that `cursor.upto` sees and `cursor.since` does not, from behind `cursor.after`, in the
+        order of their commits; states that nobody saw are left out."""
 
     async def page(self, entity_set: EntitySet, after: EntityKey | None, limit: int) -> Sequence[Stored]:
         """The entities of a set in the order of their keys."""
@@ -136,7 +144,7 @@ class Feed:
             return [], replace(cursor, upto=None)
         sets = None if entity_sets is None else sorted(entity_sets)
         found = await self._log.changes(cursor, sets, limit)
-        events = [Event("change", replace(cursor, after=revision.id), revision) for revision in found]
+        events = [Event("change", replace(cursor, after=place), revision) for place, revision in found]
         if len(found) == limit:
             return events, events[-1].cursor
         behind = Cursor(cursor.database, cursor.upto or cursor.since)

@@ -1,22 +1,22 @@
-"""What was committed since: revisions by the transactions that wrote them."""
+"""What was committed since: revisions by the transactions that wrote them, in the order of their commits."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, MetaData, Table, Text, bindparam, cast, func, not_, select
+from sqlalchemy import BigInteger, Column, MetaData, Table, Text, bindparam, cast, func, not_, select, tuple_
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from proxy.odata.edm import EntityKey, EntitySet
-from proxy.reconcile.changes import Cursor, CursorRefused
+from proxy.reconcile.changes import Cursor, CursorRefused, Place
 from proxy.reconcile.history import Revision
 from proxy.reconcile.ports import Stored
 from proxy.store.engine import Statement, compiled
 from proxy.store.entities import as_stored
 from proxy.store.part import Part
 from proxy.store.revisions import COLUMNS, revision_of
-from proxy.store.schema import FEED, NAMES, REVISIONS, Snapshot
+from proxy.store.schema import COMMITS, FEED, NAMES, REVISIONS, Snapshot
 
 _DATABASES = Table(
     "pg_database", MetaData(schema="pg_catalog"), Column("oid", BigInteger), Column("datname", Text)
@@ -39,17 +39,20 @@ _KEPT_SETS = compiled(select(NAMES.c.entity_set).where(NAMES.c.path == "").order
 
 
 def _changes(*narrower: Any) -> Statement:
+    place = tuple_(COMMITS.c.number, REVISIONS.c.id)
     return compiled(
-        select(*(REVISIONS.c[name] for name in COLUMNS))
+        select(COMMITS.c.number, *(REVISIONS.c[name] for name in COLUMNS))
+        .join_from(COMMITS, REVISIONS, REVISIONS.c.transaction == COMMITS.c.transaction)
         .where(
-            REVISIONS.c.transaction >= func.pg_snapshot_xmin(_since),
-            not_(func.pg_visible_in_snapshot(REVISIONS.c.transaction, _since)),
-            func.pg_visible_in_snapshot(REVISIONS.c.transaction, _upto),
-            REVISIONS.c.id > bindparam("after"),
+            COMMITS.c.transaction >= func.pg_snapshot_xmin(_since),
+            not_(func.pg_visible_in_snapshot(COMMITS.c.transaction, _since)),
+            func.pg_visible_in_snapshot(COMMITS.c.transaction, _upto),
+            COMMITS.c.number >= bindparam("after_number"),
+            place > tuple_(bindparam("after_number"), bindparam("after_id")),
             REVISIONS.c.unseen.is_(False),
             *narrower,
         )
-        .order_by(REVISIONS.c.id)
+        .order_by(*place)
         .limit(bindparam("limit"))
     )
 
@@ -87,18 +90,20 @@ class ChangeLog(Part):
 
     async def changes(
         self, cursor: Cursor, entity_sets: Sequence[str] | None, limit: int
-    ) -> Sequence[Revision]:
-        """Revisions that `cursor.upto` sees and `cursor.since` does not, from behind `cursor.after`, by id;
-        states that nobody saw are left out."""
+    ) -> Sequence[tuple[Place, Revision]]:
+        """Revisions that `cursor.upto` sees and `cursor.since` does not, from behind `cursor.after`, in the
+        order of their commits; states that nobody saw are left out."""
+        number, identity = cursor.after
         parameters = {
             "since": cursor.since,
             "upto": cursor.upto,
-            "after": cursor.after,
+            "after_number": number,
+            "after_id": identity,
             "sets": entity_sets,
             "limit": limit,
         }
         rows = await self._engine.fetch(_CHANGES if entity_sets is None else _CHANGES_OF, parameters)
-        return [revision_of(row) for row in rows]
+        return [((number, row[0]), revision_of(tuple(row))) for number, *row in rows]
 
     async def page(self, entity_set: EntitySet, after: EntityKey | None, limit: int) -> Sequence[Stored]:
         """The entities of a set in the order of their keys."""

@@ -81,6 +81,7 @@ REVISIONS = _history("revisions")
 # Revisions, and the last ones from before the retention.
 HISTORY = _history("history")
 
+COMMITS = Table("commits", _METADATA, Column("transaction", Xid), Column("number", BigInteger))
 FEED = Table("feed", _METADATA, Column("database", Text), Column("dropped", Xid))
 
 RENAMES = Table(

@@ -5,7 +5,11 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import math
+import random
+import time
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, closing
 from dataclasses import replace
 from typing import Any
@@ -73,6 +77,63 @@ async def test_of_one_entity_the_last_to_commit_comes_last(
     assert keys((await read_all(feed, cursor))[0]) == ["first", "second"]
 
 
+async def test_what_commits_first_comes_first_whatever_numbers_it_drew(
+    store: PostgresStore, feed: Feed, database_url: str
+) -> None:
+    cursor = await feed.cursor("now")
+    with closing(psycopg2.connect(database_url)) as early, closing(psycopg2.connect(database_url)) as late:
+        early.cursor().execute(RECORD, ("AccountSet", "began first"))
+        late.cursor().execute(RECORD, ("ContactSet", "began last"))
+        late.commit()
+        early.cursor().execute(RECORD, ("TaskSet", "began first, too"))
+        early.commit()
+    for limit in (1, 3):
+        events, _ = await read_all(feed, cursor, limit=limit)
+        assert keys(events) == ["began last", "began first", "began first, too"]
+
+
+WRITERS, TRANSACTIONS = 150, 4
+
+
+def writes(url: str, writer: int) -> dict[str, tuple[float, float]]:
+    """Transactions of several rows that take their time; when the commit of each row began and ended."""
+    dice = random.Random(writer)
+    times = {}
+    with closing(psycopg2.connect(url)) as connection:
+        for number in range(TRANSACTIONS):
+            rows = [f"{writer}/{number}/{row}" for row in range(dice.choice((1, 1, 2, 5)))]
+            for row in rows:
+                connection.cursor().execute(RECORD, (dice.choice(("AccountSet", "TaskSet")), row))
+                connection.cursor().execute("SELECT pg_sleep(%s)", (dice.random() * 0.05,))
+            begun = time.monotonic()
+            connection.commit()
+            times |= dict.fromkeys(rows, (begun, time.monotonic()))
+    return times
+
+
+async def test_hundreds_of_writers_are_told_in_the_order_of_their_commits(
+    store: PostgresStore, feed: Feed, database_url: str
+) -> None:
+    cursor = await feed.cursor("now")
+    loop = asyncio.get_running_loop()
+    seen: list[str] = []
+    with ThreadPoolExecutor(WRITERS) as threads:
+        running = [loop.run_in_executor(threads, writes, database_url, writer) for writer in range(WRITERS)]
+        while not all(task.done() for task in running):
+            some, cursor = await feed.read(Cursor.of(cursor.text()), None, 7)
+            seen += keys(some)
+    events, _ = await read_all(feed, cursor, limit=100)
+    seen += keys(events)
+    times = {row: moments for task in running for row, moments in task.result().items()}
+    assert set(seen) == set(times)
+    assert len(seen) == len(times)
+    earliest_end = math.inf  # among all that came later
+    for row in reversed(seen):
+        begun, ended = times[row]
+        assert begun <= earliest_end, f"something that was committed before {row} comes after it"
+        earliest_end = min(earliest_end, ended)
+
+
 async def test_a_reader_goes_on_within_what_it_was_reading(store: PostgresStore, feed: Feed) -> None:
     cursor = await feed.cursor("now")
     await store.put(ACCOUNTS, [state(account(n), 1, str(n)) for n in range(1, 6)], REFRESH)
@@ -84,7 +145,7 @@ async def test_a_reader_goes_on_within_what_it_was_reading(store: PostgresStore,
     assert len(ids) == len(set(ids)) == 7
     again, _ = await read_all(feed, Cursor.of(first[0].cursor.text()))
     assert [event.revision for event in again] == [event.revision for event in (first[1], *rest)]
-    only, _ = await read_all(feed, replace(first[0].cursor, after=0), frozenset({"TaskSet"}))
+    only, _ = await read_all(feed, replace(first[0].cursor, after=(0, 0)), frozenset({"TaskSet"}))
     assert [event.revision.entity_set for event in only if event.revision] == ["TaskSet"]
 
 
@@ -130,6 +191,16 @@ async def test_a_cursor_that_retention_has_overtaken_begins_anew(
         "entity",
         "snapshot-ends",
     ]
+
+
+async def test_a_cursor_of_before_is_still_one(store: PostgresStore, feed: Feed) -> None:
+    """What it was in the middle of is read once more."""
+    cursor = await feed.cursor("now")
+    await store.put(ACCOUNTS, [state(account(n), 1, str(n)) for n in range(1, 4)], REFRESH)
+    upto = (await store.now()).since
+    fields = json.dumps(["1", cursor.database, cursor.since, upto, 10**6, None]).encode()
+    events, _ = await read_all(feed, await feed.cursor(base64.urlsafe_b64encode(fields).decode()))
+    assert len(events) == 3
 
 
 @pytest.mark.parametrize(
