@@ -15,10 +15,13 @@ from typing import Any
 
 from aiohttp import web
 
+from proxy.authentication import CALLER
+from proxy.odata.edm import Model
 from proxy.odata.verbose_json import restore_origins
 from proxy.reconcile.background import cancelled
 from proxy.reconcile.changes import ChangeLog, CursorRefused, Event, Feed
 from proxy.reconcile.ports import StoreUnavailable
+from proxy.reconcile.restricted import event_for
 
 _MOST = 1000
 _LOOK_EVERY_S = 0.02  # what a reader waits for at most, when it has read everything
@@ -71,24 +74,31 @@ class Pulse:
             await asyncio.sleep(_LOOK_EVERY_S)
 
 
-def changes_handler(feed: Feed, pulse: Pulse) -> Callable[[web.Request], Any]:
-    """The handler of GET /changes."""
+def changes_handler(
+    feed: Feed, pulse: Pulse, model: Callable[[], Model | None]
+) -> Callable[[web.Request], Any]:
+    """The handler of GET /changes. `model`: the metadata document in force."""
 
     async def changes(request: web.Request) -> web.StreamResponse:
-        entity_sets = frozenset(request.query.getall("set", ())) or None
+        rights = request[CALLER]
+        asked = frozenset(request.query.getall("set", ()))
+        for name in asked:
+            rights.require_read(name)
+        entity_sets = asked or rights.readable
         streams = "text/event-stream" in request.headers.get("Accept", "")
         given = request.headers.get("Last-Event-ID") or request.query.get("cursor")
         try:
             limit = min(max(int(request.query.get("limit", 200)), 1), _MOST)
             if streams:
-                return await _until_left(_stream(request, feed, pulse, given, entity_sets), pulse)
+                return await _until_left(_stream(request, feed, pulse, model, given, entity_sets), pulse)
             events, behind = await feed.read(await feed.cursor(given), entity_sets, limit)
         except (CursorRefused, ValueError) as error:
             return web.json_response({"error": str(error)}, status=400)
         except StoreUnavailable as error:
             return web.json_response({"error": f"Postgres: {error}"}, status=503)
         origin = f"{request.scheme}://{request.host}"
-        page = {"events": [_shown(event, origin) for event in events], "cursor": behind.text()}
+        shown = [_shown(event_for(rights, event, model()), origin) for event in events]
+        page = {"events": shown, "cursor": behind.text()}
         return web.json_response(page, headers={"Cache-Control": "no-store"})
 
     return changes
@@ -108,7 +118,12 @@ async def _until_left(stream: Coroutine[Any, Any, web.StreamResponse], pulse: Pu
 
 
 async def _stream(
-    request: web.Request, feed: Feed, pulse: Pulse, given: str | None, entity_sets: frozenset[str] | None
+    request: web.Request,
+    feed: Feed,
+    pulse: Pulse,
+    model: Callable[[], Model | None],
+    given: str | None,
+    entity_sets: frozenset[str] | None,
 ) -> web.StreamResponse:
     """Send events until the reader leaves. Raises CursorRefused, StoreUnavailable before the first."""
     cursor = await feed.cursor(given)
@@ -123,7 +138,7 @@ async def _stream(
         count = pulse.count
         try:
             events, cursor = await feed.read(cursor, entity_sets, _MOST)
-            text = "".join(_sent(event, origin) for event in events)
+            text = "".join(_sent(event_for(request[CALLER], event, model()), origin) for event in events)
             if not events:
                 await pulse.wait(count)
         except TimeoutError:

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from proxy.setting_tables import LOGIN_MODES, LoginSettings
 from proxy.setting_types import Address
-from proxy.settings import Settings, SettingsError
+from proxy.settings import Settings, SettingsError, exposed
 from proxy.tls import Tls
 
 _LOOPBACK = ("127.", "::1", "localhost")
@@ -22,6 +22,7 @@ def problems(settings: Settings) -> Iterator[str]:
         yield "upstream.service_root: not set"
     elif _is_ours(settings.listen, root.hostname, root.port or (443 if root.scheme == "https" else 80)):
         yield "upstream.service_root: leads to the proxy itself"
+    yield from exposed(settings)
     try:
         Tls(settings)
     except SettingsError as error:
@@ -42,8 +43,7 @@ def warnings(settings: Settings) -> Iterator[str]:
         yield from _of_one_identity(settings)
     for table, login in _logins(settings):
         yield from _of_login(table, login, settings)
-    if not _is_loopback(settings.services_listen):
-        yield f"services_listen: health and metrics answer whoever reaches {settings.services_listen}"
+    yield from _of_callers(settings)
 
 
 def _of_caller_mode(settings: Settings) -> Iterator[str]:
@@ -94,6 +94,20 @@ def _of_login(table: str, login: LoginSettings, settings: Settings) -> Iterator[
         )
     if login.password_file and _is_open_to_others(Path(login.password_file)):
         yield f"{table}.password_file: users other than the owner and its group may read it"
+
+
+def _of_callers(settings: Settings) -> Iterator[str]:
+    is_plain = not settings.tls.certificate and not settings.services_listen.is_loopback
+    for name, caller in settings.callers.items():
+        if caller.basic is not None and is_plain:
+            yield f"callers.{name}.basic: without tls.certificate passwords cross the network in the clear"
+        for network in caller.networks:
+            if network.prefixlen == 0:
+                yield f"callers.{name}.networks: {network} is everybody"
+            elif network.is_loopback and not settings.services_listen.is_loopback:
+                yield f"callers.{name}.networks: behind a proxy on this machine {network} is everybody"
+        if not (caller.read or caller.write or caller.admin or caller.metrics):
+            yield f"callers.{name}: has no rights"
 
 
 def _logins(settings: Settings) -> Iterator[tuple[str, LoginSettings]]:

@@ -8,6 +8,8 @@ runs: `--help` does not wait for the whole program.
 from __future__ import annotations
 
 import gc
+import json
+import re
 import sys
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
@@ -218,6 +220,24 @@ def verify(config: Path | None, sets: tuple[str, ...], sample: int | None, repai
     with _exit_codes():
         is_sound = _run(lambda settings: verify(settings, sets, report, sample=sample, repair=repair), config)
     sys.exit(0 if is_sound else FAILED)
+
+
+@main.command()
+@click.argument("name")
+@click.option("--basic", metavar="USER", help="Ask for a password of this user instead, for Basic.")
+def token(name: str, basic: str | None) -> None:
+    """Make a token for a caller: it is shown once, and its hash is what the configuration keeps."""
+    from proxy.passwords import PasswordHash, new_token, token_hash
+
+    if basic is None:
+        made = new_token()
+        click.echo(f"The token, which is not shown again:\n\n  {made}\n")
+        shown = f'token_sha256 = ["{token_hash(made)}"]'
+    else:
+        password = click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
+        shown = f'basic = {{ user = {json.dumps(basic)}, scrypt = "{PasswordHash.of(password)}" }}'
+    quoted = name if re.fullmatch(r"[\w-]+", name, re.ASCII) else json.dumps(name)
+    click.echo(f"For the configuration, beside the caller's rights:\n\n  [callers.{quoted}]\n  {shown}")
 
 
 @main.command()

@@ -15,10 +15,13 @@ from proxy.odata.media import error_format
 from proxy.passthrough import BadHost
 from proxy.reconcile.errors import (
     AuthorityMoving,
+    LoginRequired,
     NotInMirror,
     OutcomeUnknown,
     ReadRefused,
+    RightMissing,
     SyncConflict,
+    TooManyLogins,
     WritesRefused,
 )
 from proxy.reconcile.ports import (
@@ -69,6 +72,9 @@ TABLE: Mapping[type[Exception], Row] = {
     OutcomeUnknown: Row(504, "Syncpoint.OutcomeUnknown", "http_response_incomplete"),
     WritesRefused: Row(503, "Syncpoint.WritesRefused", "proxy_internal_error"),
     AuthorityMoving: Row(503, "Syncpoint.AuthorityMoving", "http_request_denied"),
+    LoginRequired: Row(401, "Syncpoint.LoginRequired", "http_request_denied"),
+    RightMissing: Row(403, "Syncpoint.RightMissing", "http_request_denied"),
+    TooManyLogins: Row(429, "Syncpoint.TooManyLogins", "http_request_denied"),
     web.HTTPRequestEntityTooLarge: Row(
         413,
         "Syncpoint.BodyTooLarge",
@@ -119,6 +125,11 @@ def error_response(error: Exception, accept: str | None, format_option: str | No
         response.force_close()  # what is left of the request must not be taken for the next one
     if isinstance(error, AuthorityMoving):
         response.headers["Retry-After"] = str(error.retry_after_s)
+    if isinstance(error, LoginRequired):
+        for challenge in error.challenges:
+            response.headers.add("WWW-Authenticate", challenge)
+    if isinstance(error, TooManyLogins):
+        response.headers["Retry-After"] = "60"
     if isinstance(error, ReadRefused):
         response.set_status(error.status)
         if error.status == 405:

@@ -34,6 +34,7 @@ OBSERVED: Mapping[type[seen.Observation], Level] = {
     seen.SetForwarded: "error",
     seen.RevisionsDropped: "info",
     seen.OperatorActed: "info",
+    seen.CallerRefused: "warning",
     seen.StoreFailed: "warning",
     seen.UpstreamFailed: "warning",
     seen.IntentOpened: "debug",
@@ -83,10 +84,12 @@ class Events:
         elapsed_ms: float,
         upstream_calls: Sequence[UpstreamCall] = (),
         cache_status: str | None = None,
+        caller: str | None = None,
     ) -> None:
         """The canonical line of one request of a client, written when its last byte has left.
 
-        `operation` and `decision` are names of ours, not text of the client's; `method` is the effective one.
+        `operation`, `decision` and `caller` are names of ours, not text of the client's; `method` is the
+        effective one.
         """
         hit = cache_status is not None and _HIT.search(cache_status) is not None
         self._metrics.requests.labels(operation, decision, status).inc()
@@ -109,6 +112,7 @@ class Events:
             elapsed_ms=round(elapsed_ms, 3),
             upstream_calls=[_call(call) for call in upstream_calls],
             cache_status=cache_status,
+            caller=caller,
         )
 
     def proxy_started(self, *, version: str, url: str, services_url: str, service_root: str) -> None:
@@ -151,6 +155,8 @@ class Events:
                 metrics.store_failures.labels(doing).inc()
             case seen.UpstreamFailed(doing):
                 metrics.upstream_failures.labels(doing).inc()
+            case seen.CallerRefused(_, scheme):
+                metrics.callers_refused.labels(scheme).inc()
             case seen.IntentOpened():
                 metrics.intents_opened.inc()
             case seen.IntentSettled(_, outcome):

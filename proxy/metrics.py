@@ -48,6 +48,7 @@ class Metrics:
         self.conflicts = self._counter("conflicts", "Conflicts found.", "entity_set")
         self.lies = self._counter("lies", "Content changed under an unmoved stamp.", "entity_set")
         self.sets_forwarded = self._counter("sets_forwarded", "Sets taken off the mirror.", "entity_set")
+        self.callers_refused = self._counter("callers_refused", "Logins that were wrong.", "scheme")
         self.intents_opened = self._counter("intents_opened", "Writes marked before sending.")
         self.intents_settled = self._counter("intents_settled", "Writes whose end is known.", "outcome")
         self.outcomes_unknown = self._counter("outcomes_unknown", "Writes sent and not answered.")

@@ -9,9 +9,11 @@ import uuid
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
+from proxy.authentication import CALLER
 from proxy.errors import TABLE, error_response
 from proxy.events import Events
 from proxy.odata.headers import effective_method
+from proxy.reconcile.rights import ANYBODY
 from proxy.upstream.calls import UpstreamCall, upstream_calls
 
 REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
@@ -47,6 +49,7 @@ def canonical_line(events: Events) -> Middleware:
             elapsed_ms=(time.perf_counter() - started) * 1000,
             upstream_calls=calls,
             cache_status=cache,
+            caller=request.get(CALLER, ANYBODY).user,
         )
         return response
 

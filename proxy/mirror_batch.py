@@ -19,10 +19,16 @@ from proxy.reconcile.batches import rooted
 from proxy.reconcile.errors import ReadRefused, SyncError
 from proxy.reconcile.exchange import MirrorAsk
 from proxy.reconcile.mirror_reader import MirrorReader
+from proxy.reconcile.rights import Rights
 
 
 async def answer_batch(
-    request: web.Request, root: str, reader: MirrorReader, model: Model | None, read_only: ReadRefused
+    request: web.Request,
+    root: str,
+    reader: MirrorReader,
+    model: Model | None,
+    read_only: ReadRefused,
+    rights: Rights,
 ) -> web.Response:
     """Answer a POST to `$batch` below `root`, scheme and host included.
 
@@ -36,7 +42,7 @@ async def answer_batch(
     answers: list[ResponsePart | ChangeSet[ResponsePart]] = []
     for part in parts:
         if isinstance(part, RequestPart):
-            answers.append(await _answer(part, root, reader, model, read_only))
+            answers.append(await _answer(part, root, reader, model, read_only, rights))
         elif part.parts:
             answers.append(_refused(part.parts[0], read_only))
         else:
@@ -52,7 +58,12 @@ async def answer_batch(
 
 
 async def _answer(
-    part: RequestPart, root: str, reader: MirrorReader, model: Model | None, read_only: ReadRefused
+    part: RequestPart,
+    root: str,
+    reader: MirrorReader,
+    model: Model | None,
+    read_only: ReadRefused,
+    rights: Rights,
 ) -> ResponsePart:
     root_path = "/" + root.partition("://")[2].partition("/")[2]
     path, query = split_target(rooted(part.target, root_path)[0])
@@ -61,7 +72,7 @@ async def _answer(
             raise read_only
         if not f"{path}/".startswith(f"{root_path}/"):
             raise ReadRefused(ODataError(f"The URI '{part.target}' is not based on '{root}/'.", status=404))
-        ask = MirrorAsk(root, path[len(root_path) :], query, part.headers)
+        ask = MirrorAsk(root, path[len(root_path) :], query, part.headers, rights=rights)
         answer = await reader.read(ask, model)
     except SyncError as error:
         return _refused(part, error)

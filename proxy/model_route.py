@@ -9,6 +9,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 from multidict import CIMultiDict
 
+from proxy.authentication import CALLER
 from proxy.events import Events
 from proxy.middleware import ENTITY_SET, OPERATION, REQUEST_ID, canonical_line
 from proxy.mirror_batch import answer_batch
@@ -67,7 +68,8 @@ class ModelRoute:
         if request.method == "POST" and re.fullmatch(r"/+\$batch", unquote(path)):
             request[OPERATION] = "ModelBatch"
             reader = self._reader.mirror_reader(mapped, root)
-            return await answer_batch(request, root, reader, mapped.model, _read_only())
+            rights = request[CALLER].under(mapped)
+            return await answer_batch(request, root, reader, mapped.model, _read_only(), rights)
         reads = request.method in ("GET", "HEAD")
         request[OPERATION] = "ModelRead" if reads else "ModelWrite"
         named = re.match(r"/+(\w+)", path)
@@ -78,9 +80,10 @@ class ModelRoute:
             request=Request(request.method, target, CIMultiDict(request.headers), body),
             origin=origin,
             format=None,
-            caller=Caller(client=request.remote),
+            caller=Caller(user=request[CALLER].user, client=request.remote),
             directives=_directives(request),
             request_id=request[REQUEST_ID],
+            rights=request[CALLER],
         )
         if reads:
             return await self._responses.respond(request, await self._reader.read(ask, root, mapped), origin)

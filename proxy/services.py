@@ -8,6 +8,7 @@ from urllib.parse import unquote
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from proxy.authentication import CALLER, Authenticator, known_callers
 from proxy.events import Events
 from proxy.metrics import Metrics
 from proxy.middleware import ENTITY_SET, OPERATION, canonical_line
@@ -43,12 +44,13 @@ class MirrorRoute:
         if request.method == "POST" and re.fullmatch(r"/+\$batch", unquote(path[len(MIRROR) :])):
             request[OPERATION] = "MirrorBatch"
             return await answer_batch(
-                request, origin + MIRROR, self._reader, self._metadata.model, _read_only()
+                request, origin + MIRROR, self._reader, self._metadata.model, _read_only(), request[CALLER]
             )
         request[OPERATION] = "MirrorRead"
         if request.method not in ("GET", "HEAD"):
             raise _read_only()
-        ask = MirrorAsk(origin + MIRROR, path[len(MIRROR) :], query, request.headers)
+        path = path[len(MIRROR) :]
+        ask = MirrorAsk(origin + MIRROR, path, query, request.headers, rights=request[CALLER])
         answer = await self._reader.read(ask, self._metadata.model)
         if answer.entity_set is not None:
             request[ENTITY_SET] = answer.entity_set
@@ -66,10 +68,15 @@ def _read_only() -> ReadRefused:
 
 
 def services_app(
-    store: Store, metadata: Metadata, metrics: Metrics, mirror: MirrorRoute, events: Events
+    store: Store,
+    metadata: Metadata,
+    metrics: Metrics,
+    mirror: MirrorRoute,
+    events: Events,
+    authenticator: Authenticator,
 ) -> web.Application:
     """`/mirror/`: see there. `/healthz`: the process answers. `/readyz`: it can do its work. `/metrics`:
-    Prometheus text."""
+    Prometheus text. Who may come at all is for `authenticator` to say."""
     line = canonical_line(events)
 
     @web.middleware
@@ -91,6 +98,7 @@ def services_app(
         return web.json_response(parts, status=200 if all(parts.values()) else 503)
 
     async def show_metrics(request: web.Request) -> web.Response:
+        request[CALLER].require_metrics()
         try:
             known = len(await store.open_intents()) if metadata.model else float("nan")
         except StoreUnavailable:
@@ -98,7 +106,7 @@ def services_app(
         metrics.open_intents.set(known)
         return web.Response(body=metrics.render(), headers={"Content-Type": metrics.content_type})
 
-    app = web.Application(middlewares=[mirror_first])
+    app = web.Application(middlewares=[known_callers(authenticator), mirror_first])
     app.on_response_prepare.append(drop_added_headers)
     app.router.add_get("/healthz", healthz)
     app.router.add_get("/readyz", readyz)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import re
 from typing import Annotated, NamedTuple, Self
@@ -36,6 +37,14 @@ class Address(NamedTuple):
         if not (host and colon and port.isascii() and port.isdigit() and int(port) < 65536):
             raise ValueError("must be HOST:PORT, as in 127.0.0.1:8010 or [::1]:8010")
         return cls(host, int(port))
+
+    @property
+    def is_loopback(self) -> bool:
+        """True where nobody but this machine's own users gets there; a name may mean anything."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"

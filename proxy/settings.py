@@ -22,6 +22,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
+from proxy.caller_settings import CallerSettings, ShownSettings, problems_of
 from proxy.odata.models import ModelDefinition, PropertyDefinition
 from proxy.reconcile.policy import Effect, Policies, Policy, PollRules, SweepRules, SyncRules
 from proxy.setting_tables import (
@@ -73,11 +74,18 @@ class Settings(Table):
     defaults: DefaultPolicySettings = DefaultPolicySettings()
     sets: Mapping[str, SetPolicySettings] = {}
     models: Mapping[str, ModelSettings] = {}
+    callers: Mapping[str, CallerSettings] = {}
 
     @model_validator(mode="after")
     def _listeners_differ(self) -> Self:
         if self.listen == self.services_listen and self.listen.port:
             raise ValueError("listen and services_listen must differ")
+        return self
+
+    @model_validator(mode="after")
+    def _callers_differ(self) -> Self:
+        if problems := [*problems_of(self.callers)]:
+            raise ValueError("; ".join(problems))
         return self
 
     @classmethod
@@ -167,6 +175,16 @@ class Settings(Table):
         return _toml(shown)
 
 
+def exposed(settings: Settings) -> list[str]:
+    """What is open to who has not said who they are; nothing but a machine's own users may have that."""
+    if settings.callers or settings.services_listen.is_loopback:
+        return []
+    return [
+        f"services_listen: {settings.services_listen} is more than the loopback, so callers must say who they"
+        " are: name them ([callers.NAME]; `syncpoint token NAME` makes a token)"
+    ]
+
+
 Location = tuple[int | str, ...]
 
 
@@ -202,7 +220,7 @@ def _environment(environment: Mapping[str, str]) -> Iterator[tuple[str, Location
             continue
         parts = name.removeprefix(ENVIRONMENT_PREFIX).split("__")
         path = tuple(part.lower() for part in parts)
-        if path[0] in ("sets", "models"):  # names of entity sets, models and properties are case-sensitive
+        if path[0] in ("sets", "models", "callers"):  # names of ours and of the metadata keep their case
             path = tuple(parts[index] if index % 2 else part for index, part in enumerate(path))
         yield name, path, environment[name]
 
@@ -227,7 +245,8 @@ def _problem(
         message = "must be a table"
     else:
         message = message.removeprefix("Value error, ").replace("Input should", "must", 1)
-        is_secret = location[-1:] == ("password",)
+        # What stands in a wrong place among callers may be a password too.
+        is_secret = location[-1:] == ("password",) or location[:1] == ("callers",)
         if kind != "value_error" and not is_secret and isinstance(value, (str, int, float)):
             message += f", not {value!r}"
     variable = sources.get(location)
@@ -250,6 +269,9 @@ def _suggestion(location: Location) -> str:
     if parents[:1] == ["models"]:
         known += _key_paths(ModelSettings, tuple(parents[:2]))
         known += _key_paths(ModelPropertySettings, tuple(parents[:4]))
+    if parents[:1] == ["callers"]:
+        known += _key_paths(CallerSettings, tuple(parents[:2]))
+        known += _key_paths(ShownSettings, tuple(parents[:4]))
     siblings = {path[-1]: path for path in known if list(path[:-1]) == parents}
     near = [siblings[found] for found in get_close_matches(name, siblings, n=1)]
     elsewhere = [path for path in known if path[-1] == name]

@@ -8,6 +8,7 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from proxy.app.parts import Drivers, Parts
+from proxy.authentication import Authenticator
 from proxy.changes import Pulse, changes_handler
 from proxy.console.api import Api
 from proxy.handlers import Handler
@@ -65,15 +66,21 @@ def main_app(parts: Parts, drivers: Drivers) -> web.Application:
 
 
 def services_listener(
-    parts: Parts, drivers: Drivers, service: Service, models: Models, metrics: Metrics
+    parts: Parts,
+    drivers: Drivers,
+    service: Service,
+    models: Models,
+    metrics: Metrics,
+    authenticator: Authenticator,
 ) -> web.Application:
     """Everything of ours: the mirror's own service root, models, changes, the admin API, health, metrics."""
     store, metadata, events = parts.store, parts.metadata, parts.events
     responses = Responses(parts.root_path, parts.upstream_origin)
     mirror_route = MirrorRoute(_mirror_reader(parts), metadata, responses)
-    app = services_app(store, metadata, metrics, mirror_route, events)
+    app = services_app(store, metadata, metrics, mirror_route, events, authenticator)
     pulse = Pulse(store)
-    app.router.add_get("/changes", changes_handler(Feed(store, lambda: metadata.model), pulse))
+    feed = Feed(store, lambda: metadata.model)
+    app.router.add_get("/changes", changes_handler(feed, pulse, lambda: metadata.model))
     app.on_shutdown.append(pulse.stop)
     desk = Desk(service, drivers.writer, store, store, lambda: metadata.model, events.observe)
     app.add_subapp("/api/", Api(desk, store, store, parts.sets).app())

@@ -13,6 +13,8 @@ from datetime import datetime
 import proxy
 from proxy.app.listeners import listen, main_app, services_listener
 from proxy.app.parts import Parts, callers_drivers, open_parts, own_drivers, service_of, utc_now
+from proxy.authentication import Authenticator
+from proxy.caller_settings import problems_with
 from proxy.events import Events
 from proxy.metrics import Metrics
 from proxy.odata.models import MappingError
@@ -24,7 +26,7 @@ from proxy.reconcile.poller import Poller
 from proxy.reconcile.service import Service, stay_alive
 from proxy.reconcile.settler import Settler
 from proxy.reconcile.sweeper import Sweeper
-from proxy.settings import Settings, SettingsError
+from proxy.settings import Settings, SettingsError, exposed
 from proxy.store import PostgresStore
 from proxy.tls import Tls
 from proxy.upstream.client import UpstreamClient
@@ -63,9 +65,12 @@ async def running(
     """Start the proxy; at the end, finish what is under way, then close everything.
 
     Raises StoreUnavailable where Postgres cannot be had, OSError where an address cannot be listened on,
-    SettingsError for certificates that cannot be used and where models do not go with upstream's metadata
-    document. An upstream that is down keeps nothing from starting.
+    SettingsError for certificates that cannot be used, where models or callers do not go with upstream's
+    metadata document, and where a listener would be open to strangers. An upstream that is down keeps
+    nothing from starting.
     """
+    if problems := exposed(settings):
+        raise SettingsError(problems)
     metrics = Metrics()
     events = Events(metrics)
     tls = Tls(settings)
@@ -79,10 +84,12 @@ async def running(
         callers = callers_drivers(parts, draw, None if upstream.own else settler.settle_seen)
         main = main_app(parts, callers)
         models = await _models(parts)
+        authenticator = _authenticator(parts)
         tasks = _tasks(parts, (settler, poller, sweeper))
         stack.push_async_callback(parts.background.stop)
         stack.push_async_callback(cancelled, tasks)
-        services = services_listener(parts, own_drivers(parts, draw, callers), service, models, metrics)
+        own = own_drivers(parts, draw, callers)
+        services = services_listener(parts, own, service, models, metrics, authenticator)
         services_url = await listen(stack, services, settings.services_listen, settings, tls)
         url = await listen(stack, main, settings.listen, settings, tls)
         events.proxy_started(
@@ -139,6 +146,14 @@ async def _models(parts: Parts) -> Models:
     except MappingError as error:
         raise SettingsError(error.problems) from error
     return models
+
+
+def _authenticator(parts: Parts) -> Authenticator:
+    """Raises SettingsError where rights name what the metadata document does not have."""
+    settings, model = parts.settings, parts.metadata.model
+    if model is not None and (wrong := [*problems_with(settings.callers, model, settings.models)]):
+        raise SettingsError(wrong)
+    return Authenticator(settings.callers, parts.events.observe)
 
 
 def _tasks(parts: Parts, work: Sequence[Settler | Poller | Sweeper]) -> list[asyncio.Task[None]]:

@@ -6,13 +6,16 @@ import json
 from typing import Any
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
+from proxy.authentication import CALLER
 from proxy.console import views
 from proxy.console.guard import only_ours, operator, problems
 from proxy.odata.edm import EntityKey, EntitySet
 from proxy.odata.uri import parse_resource_path
 from proxy.reconcile.history import Casebook, Conflict, History, Revision
 from proxy.reconcile.operator import CannotAct, Desk, NotFound
+from proxy.reconcile.restricted import seen_by
 from proxy.reconcile.sets import Sets
 
 _MOST = 500
@@ -30,7 +33,8 @@ class Api:
 
     def app(self) -> web.Application:
         """The application to mount at `/api/`."""
-        app = web.Application(middlewares=[problems, only_ours], client_max_size=_BODY_LIMIT_BYTES)
+        order = [problems, only_ours, self._operators]
+        app = web.Application(middlewares=order, client_max_size=_BODY_LIMIT_BYTES)
         app.router.add_get("/entities/{entity}/revisions", self.revisions)
         app.router.add_get("/entities/{entity}/revisions/{id:\\d+}", self.revision)
         app.router.add_get("/entities/{entity}/diff", self.diff)
@@ -47,17 +51,25 @@ class Api:
         app.router.add_post("/sets/{set}/serve", self.serve)
         return app
 
+    @web.middleware
+    async def _operators(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Everything here is the operators', but the history, which belongs to who may read the entity."""
+        if request.match_info.handler not in (self.revisions, self.revision, self.diff):
+            request[CALLER].require_admin()
+        return await handler(request)
+
     # History
 
     async def revisions(self, request: web.Request) -> web.Response:
         """`?before=ID&limit=N`: newest first, without documents."""
-        entity_set, key = self._entity(request)
+        entity_set, key = self._readable(request)
         before, limit = request.query.get("before"), _limit(request)
         found = await self._history.revisions(
             entity_set, key, before=None if before is None else int(before), limit=limit
         )
         following = found[-1].id if len(found) == limit else None
-        return _json({"revisions": [views.revision(shown) for shown in found], "next_before": following})
+        shown = [views.revision(self._seen(each, request)) for each in found]
+        return _json({"revisions": shown, "next_before": following})
 
     async def revision(self, request: web.Request) -> web.Response:
         _, found = await self._revision(request, request.match_info["id"])
@@ -163,15 +175,24 @@ class Api:
             raise NotFound("Name one entity, as in AccountSet(guid'…').")
         return path.entity_set, path.key
 
+    def _readable(self, request: web.Request) -> tuple[EntitySet, EntityKey]:
+        """Raises RightMissing too."""
+        entity_set, key = self._entity(request)
+        request[CALLER].require_read(entity_set.name)
+        return entity_set, key
+
     def _set(self, request: web.Request) -> EntitySet:
         return self._desk.entity_set(request.match_info["set"])
 
     async def _revision(self, request: web.Request, identity: str) -> tuple[EntitySet, Revision]:
-        entity_set, key = self._entity(request)
+        entity_set, key = self._readable(request)
         found = await self._history.revision(int(identity))
         if found is None or not self._desk.is_of(found, entity_set, key):
             raise NotFound(f"There is no revision {identity} of this entity.")
-        return entity_set, found
+        return entity_set, self._seen(found, request)
+
+    def _seen(self, revision: Revision, request: web.Request) -> Revision:
+        return seen_by(request[CALLER], revision, self._desk.model)
 
     async def _conflict(self, request: web.Request) -> Conflict:
         identity = int(request.match_info["id"])

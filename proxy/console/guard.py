@@ -9,12 +9,14 @@ from urllib.parse import urlsplit
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from proxy.authentication import CALLER
 from proxy.odata.errors import ODataError
-from proxy.reconcile.errors import AuthorityMoving, OutcomeUnknown, SyncError, WritesRefused
+from proxy.reconcile.errors import AuthorityMoving, OutcomeUnknown, RightMissing, SyncError, WritesRefused
 from proxy.reconcile.operator import CannotAct, NotFound, Operator
 from proxy.reconcile.ports import StoreUnavailable, UpstreamFailure
 
 STATUS: tuple[tuple[type[Exception], int], ...] = (
+    (RightMissing, 403),
     (NotFound, 404),
     (CannotAct, 409),
     (ODataError, 400),
@@ -37,12 +39,14 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
         status = next(status for kind, status in STATUS if isinstance(error, kind))
         if isinstance(error, ODataError) and error.status == 404:
             status = 404
-        return web.json_response({"error": str(error) or type(error).__name__}, status=status)
+        own = {"Proxy-Status": "syncpoint; error=http_request_denied"} if status == 403 else {}
+        return web.json_response({"error": str(error) or type(error).__name__}, status=status, headers=own)
 
 
 @web.middleware
 async def only_ours(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Let nobody write but callers on this machine, and no page that another site has put into a browser.
+    """Let nobody write but callers that said who they are, or, while nobody has to, those on this machine;
+    and no page that another site has put into a browser.
 
     A browser tells where a request comes from (Sec-Fetch-Site, Origin); what it calls the host, another
     site's name server may have chosen, so only names of the loopback count.
@@ -53,15 +57,16 @@ async def only_ours(request: web.Request, handler: Handler) -> web.StreamRespons
 
 
 def operator(request: web.Request) -> Operator:
-    """Who acts. Nobody logs in yet: where the request came from is all there is."""
-    return Operator(None, request.remote, f"api-{uuid.uuid4().hex}")
+    """Who acts; while nobody has to say, where the request came from is all there is."""
+    return Operator(request[CALLER].user, request.remote, f"api-{uuid.uuid4().hex}")
 
 
 def _refusal(request: web.Request) -> str | None:
-    if not _is_loopback(request.remote or ""):
-        return "Changes are taken from this machine only."
-    if not _is_loopback(urlsplit(f"//{request.host}").hostname or ""):
-        return "Changes are taken under a name of the loopback only."
+    if request[CALLER].user is None:
+        if not _is_loopback(request.remote or ""):
+            return "Changes are taken from this machine only."
+        if not _is_loopback(urlsplit(f"//{request.host}").hostname or ""):
+            return "Changes are taken under a name of the loopback only."
     if request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
         return "Another site's page may not make changes."
     origin = request.headers.get("Origin")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from proxy.odata.errors import ODataError
 
 
@@ -59,3 +61,25 @@ class AuthorityMoving(SyncError):
 
 class WritesRefused(SyncError):
     """The write cannot be recorded, so it was not sent."""
+
+
+class LoginRequired(SyncError):
+    """Nobody has said who is calling, or not so that it could be believed.
+
+    `challenges`: the ways of saying it, each a WWW-Authenticate field (RFC 9110, 11.6.1).
+    """
+
+    def __init__(self, message: str, challenges: Sequence[str]) -> None:
+        super().__init__(message)
+        self.challenges = tuple(challenges)
+
+
+class TooManyLogins(SyncError):
+    """So many logins from one address have failed that no more are tried for now."""
+
+
+class RightMissing(SyncError):
+    """The caller, `who`, may not do that."""
+
+    def __init__(self, who: str, what: str) -> None:
+        super().__init__(f"The caller '{who}' has no right to {what}.")

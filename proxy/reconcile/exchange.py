@@ -10,6 +10,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from proxy.odata.headers import logs_in_connection
 from proxy.odata.uri import split_target
 from proxy.reconcile.ports import Caller, Directives, Provenance, Reply, Request, Source
+from proxy.reconcile.rights import ANYBODY, Rights
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,7 @@ class Ask:
     caller: Caller
     directives: Directives
     request_id: str
+    rights: Rights = ANYBODY
 
     @property
     def path(self) -> str:
@@ -126,6 +128,7 @@ class MirrorAsk:
     query: str | None
     headers: CIMultiDict[str] | CIMultiDictProxy[str]
     only_if_cached: bool = False
+    rights: Rights = ANYBODY
 
     @property
     def accept(self) -> str | None:

@@ -40,6 +40,7 @@ from proxy.reconcile.ports import Answers, Found, Query, Related, Stored, StoreU
 from proxy.reconcile.progress import LifecycleStore, Stage
 from proxy.reconcile.questions import next_query, query_of
 from proxy.reconcile.representation import TEXT, XML, Body, Representation
+from proxy.reconcile.restricted import Restricted
 from proxy.reconcile.sets import Sets
 
 
@@ -69,7 +70,7 @@ class MirrorReader:
 
     async def read(self, ask: MirrorAsk, model: Model | None) -> FromMirror:
         """Answer a GET. Raises ReadRefused for what is wrong with the request or not there, NotInMirror where
-        the mirror cannot answer, SyncConflict for an entity that has one."""
+        the mirror cannot answer, SyncConflict for an entity that has one, RightMissing."""
         if model is None:
             raise NotInMirror("No metadata document is known yet.")
         try:
@@ -101,6 +102,8 @@ class MirrorReader:
             if self._past is None:
                 raise UnsupportedConstruct("asof is answered below /mirror/ only.", token=AS_OF)
             answers = self._past(as_of)
+        if not ask.rights.sees_all:
+            answers = Restricted(answers, ask.rights, model)
         kept = [item.raw for item in read.options.items if item.name == AS_OF and as_of is not None]
         return _Reading(
             ask,
@@ -136,10 +139,10 @@ class _Reading:
     as_of: datetime | None
 
     async def answer(self) -> FromMirror:
-        """Raises ODataError, NotInMirror, SyncConflict and StoreUnavailable."""
+        """Raises ODataError, NotInMirror, SyncConflict, RightMissing and StoreUnavailable."""
         kind = self.read.kind
         if kind == "service":
-            names = self.model.entity_sets
+            names = [name for name in self.model.entity_sets if self.ask.rights.may_read(name)]
             return await self._answered(self.representation.service(names, self.ask.accept or ""))
         if kind == "metadata":
             return await self._answered(await self._metadata())

@@ -84,7 +84,13 @@ class _Writing:
             message = f"{method} is not answered here: entities are created, merged and deleted."
             raise ODataError(message, status=405)
         of = self.mapped.sets[entity_set.name]
+        rights = self.ask.rights.under(self.mapped)
+        rights.require_write(entity_set.name)
         posted = {} if method == "DELETE" else self._posted(of)
+        for name in posted:
+            rights.require_property(entity_set, name)
+        if of.own_values(posted):
+            self.ask.rights.require_write(f"model/{entity_set.name}")
         if of.source is None:
             return await self._in_mirror(of, method, key, posted)
         return await self._through_upstream(of, method, key, posted)
@@ -114,7 +120,7 @@ class _Writing:
         made = None if row is None else ((of.key.name, of.key.value_in(raw_of(row))),)
         await self._keep(of, made, posted)
         if row is None or made is None:
-            return told(answer)
+            return told(answer) if self.ask.rights.sees_all else None
         return await self._created(of, made, replace(row, key=made), answer)
 
     async def _sent(

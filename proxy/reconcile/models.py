@@ -77,18 +77,25 @@ class ModelReader:
             raise NotInMirror("The mirror's database is not available.") from error
 
     async def read(self, ask: Ask, root: str, mapped: Mapped) -> Answer:
-        """Answer a GET below `root`, scheme and host included. Raises SyncError and UpstreamFailure."""
+        """Answer a GET below `root`, scheme and host included. Raises SyncError and UpstreamFailure.
+
+        What the caller may not see is not asked of upstream."""
         path, query = below(ask, root)
         addressed = None if ask.directives.only_if_cached else _entity_in(path, mapped)
         if addressed is None:
-            return await self.mirror_reader(mapped, root).read(_from(ask, root, path, query), mapped.model)
+            asked = _from(ask, root, path, query, mapped)
+            return await self.mirror_reader(mapped, root).read(asked, mapped.model)
         of, key = addressed
+        rights = ask.rights.under(mapped)
+        rights.require_read(of.entity_set.name)
         checked = await self.check(of, key, ask, mapped)
         row = self.row_in(checked, of, key)
         if row is None:
+            if not rights.sees_all and isinstance(checked, Relayed) and checked.reply.status < 400:
+                raise NotInMirror("Upstream's answer cannot be read, so it is not known what it shows.")
             return told(checked)
         reader = self.mirror_reader(mapped, root, {(of.entity_set.name, key): row})
-        answer = await reader.read(_from(ask, root, path, query), mapped.model)
+        answer = await reader.read(_from(ask, root, path, query, mapped), mapped.model)
         age = None if isinstance(checked, Relayed) else checked.age
         return replace(answer, status=checked.status, age=age)
 
@@ -99,7 +106,8 @@ class ModelReader:
         known = {} if row is None else {(entity_set.name, key): row}
         path = f"/{entity_path(entity_set, key)}"
         reader = self.mirror_reader(mapped, root, known)
-        return replace(await reader.read(_from(ask, root, path, None), mapped.model), age=None)
+        asked = _from(ask, root, path, None, mapped)
+        return replace(await reader.read(asked, mapped.model), age=None)
 
     async def check(self, of: MappedSet, key: EntityKey, ask: Ask, mapped: Mapped) -> Answer:
         """The entity of upstream's that a model maps, read through the ordinary reader."""
@@ -165,8 +173,8 @@ def told(answer: Answer) -> Answer:
     return replace(answer, reply=replace(reply, headers=CIMultiDictProxy(headers)))
 
 
-def _from(ask: Ask, root: str, path: str, query: str | None) -> MirrorAsk:
-    return MirrorAsk(root, path, query, ask.request.headers)
+def _from(ask: Ask, root: str, path: str, query: str | None, mapped: Mapped) -> MirrorAsk:
+    return MirrorAsk(root, path, query, ask.request.headers, rights=ask.rights.under(mapped))
 
 
 def _entity_in(path: str, mapped: Mapped) -> tuple[MappedSet, EntityKey] | None:

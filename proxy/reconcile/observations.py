@@ -64,6 +64,15 @@ class OperatorActed:
 
 
 @dataclass(frozen=True, slots=True)
+class CallerRefused:
+    """Somebody at `client` was not let in: what was said of them by this `scheme` was wrong."""
+
+    client: str | None
+    scheme: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class StoreFailed:
     """Postgres was needed and not there; the request went on without it, or was refused."""
 
@@ -218,6 +227,7 @@ Observation = (
     | SetForwarded
     | RevisionsDropped
     | OperatorActed
+    | CallerRefused
     | StoreFailed
     | UpstreamFailed
     | IntentOpened

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import re
 import shlex
@@ -88,6 +89,20 @@ async def test_the_settings_in_force_are_shown_without_secrets() -> None:
     assert shown["upstream"]["service_root"] == NOBODY
     assert shown["listen"] == "[::1]:0"
     assert shown["database_url"] == "postgresql://me:***@db/x"
+
+
+async def test_a_token_is_shown_once_with_what_the_configuration_keeps_of_it() -> None:
+    seen = set()
+    for name, header in (("reports", "reports"), ("a.b", '"a.b"')):
+        code, output, errors = await run("token", name)
+        assert (code, errors) == (0, "")
+        found = re.search(r"^  (\S{43})$", output, re.MULTILINE)
+        assert found is not None
+        seen.add(found[1])
+        (caller,) = tomllib.loads(output[output.index("[callers") :])["callers"].values()
+        assert caller == {"token_sha256": [hashlib.sha256(found[1].encode()).hexdigest()]}
+        assert f"[callers.{header}]" in output
+    assert len(seen) == 2
 
 
 async def test_a_data_dir_stands_in_for_the_database_url_of_a_file(tmp_path: Path) -> None:

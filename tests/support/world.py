@@ -96,12 +96,12 @@ class World:
         named.setdefault("Accept", "application/json")
         return await self.send(f"{self.mirror_root}{path}", method, named, body)
 
-    async def fill(self, *entity_sets: str) -> None:
+    async def fill(self, *entity_sets: str, **headers: str) -> None:
         """Have the mirror hold all entities of these sets, as a client's reads bring them in."""
         for name in entity_sets:
             url: str | None = f"{self.proxy_root}/{name}"
             while url is not None:
-                answer = await self.send(url.replace(" ", "%20"), headers=JSON)
+                answer = await self.send(url.replace(" ", "%20"), headers=JSON | headers)
                 assert answer.status == 200, answer.text
                 url = answer.json()["d"].get("__next")
         await self.idle()

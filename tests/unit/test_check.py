@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from calling import network_of, password_of, token_of
 from click.testing import CliRunner
 
 from proxy.check import problems, warnings
@@ -29,6 +30,7 @@ def test_the_defaults_with_a_service_root_are_fine() -> None:
     ("overrides", "said"),
     [
         ({"upstream.service_root": ""}, "upstream.service_root: not set"),
+        ({"services_listen": "0.0.0.0:80"}, "services_listen: 0.0.0.0:80 is more than the loopback"),
         ({"upstream.service_root": "http://localhost:8010/x"}, "leads to the proxy itself"),
         (
             {"upstream.service_root": "http://10.0.0.1:80/x", "listen": "10.0.0.1:80"},
@@ -56,7 +58,16 @@ def test_problems(overrides: dict[str, Any], said: str) -> None:
         (CALLER | {"defaults.stale_if_error_s": 60}, "defaults.stale_if_error_s: never"),
         ({"listen": "0.0.0.0:80"} | BASIC, "has the rights of svc"),
         ({"listen": "0.0.0.0:80"}, "has the proxy's rights"),
-        ({"services_listen": "0.0.0.0:80"}, "services_listen: health and metrics"),
+        (
+            {"services_listen": "0.0.0.0:80", "callers.one": password_of("u", "p", read=["*"])},
+            "callers.one.basic: without tls.certificate passwords cross the network in the clear",
+        ),
+        ({"callers.one": token_of("x")}, "callers.one: has no rights"),
+        ({"callers.one": network_of("0.0.0.0/0")}, "callers.one.networks: 0.0.0.0/0 is everybody"),
+        (
+            {"services_listen": "0.0.0.0:80", "callers.one": network_of("127.0.0.0/8")},
+            "callers.one.networks: behind a proxy on this machine 127.0.0.0/8 is everybody",
+        ),
         (BASIC | {"upstream.auth.mode": "service"}, "not used in mode 'service'"),
         (BASIC | {"upstream.service_root": "http://crm/x"}, "in the clear, to http://crm/x"),
         (

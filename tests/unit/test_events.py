@@ -44,6 +44,11 @@ OBSERVATIONS = [
         {"action": "revert", "user": "someone", "client": "127.0.0.1", "request_id": "r1"},
         [],
     ),
+    (
+        seen.CallerRefused("10.0.0.7", "basic", "wrong user or password"),
+        {"client": "10.0.0.7", "scheme": "basic", "reason": "wrong user or password"},
+        [("callers_refused_total", {"scheme": "basic"}, 1)],
+    ),
     (seen.RevisionsDropped(("revisions_2020q1",)), {"partitions": ["revisions_2020q1"]}, []),
     (
         seen.EntitiesStored("AccountSet", 3, 2),
@@ -168,6 +173,7 @@ def serve_one(events: Events, **changed: typing.Any) -> None:
             UpstreamCall("GET", "/Data.svc/TaskSet", 200, None, 5.0, 900, shared=True),
         ],
         "cache_status": "syncpoint; hit; detail=checked",
+        "caller": "reports",
     }
     events.request_served(**arguments | changed)
 
@@ -194,6 +200,7 @@ def test_the_canonical_line_tells_of_the_request_and_its_upstream_calls(stream: 
             | {"bytes": 900, "shared": True},
         ],
         "cache_status": "syncpoint; hit; detail=checked",
+        "caller": "reports",
     }
 
 

@@ -21,6 +21,7 @@ from proxy.odata.verbose_json.slices import (
     select_members,
     slice_reply,
     value_at,
+    without_members,
 )
 from proxy.odata.verbose_json.values import (
     MAX_DEPTH,
@@ -69,6 +70,7 @@ __all__ = [
     "select_members",
     "slice_reply",
     "value_at",
+    "without_members",
     "write_collection",
     "write_d",
     "write_entity",

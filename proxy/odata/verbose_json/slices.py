@@ -271,6 +271,12 @@ def put_members(document: str, values: Mapping[str, str]) -> str:
     return "".join((*pieces, document[copied:end], *added, document[end:]))
 
 
+def without_members(text: str, names: Collection[str]) -> str:
+    """The object without its members of these names. Raises ODataError where it is no object."""
+    kept = [text[member.start : member.end] for member in members(text) if member.name not in names]
+    return f"{{{','.join(kept)}}}"
+
+
 def value_at(text: str, path: Sequence[str]) -> str | None:
     """The JSON text that the path leads to, through the members of objects; None where there is no such."""
     found: str | None = text

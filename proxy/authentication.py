@@ -1,0 +1,198 @@
+"""Who is calling, and how it is known: a token, a user's password, or the network.
+
+What a request says of its caller (Authorization, RFC 9110, 11.6.2) is judged by itself: a credential that is
+wrong is refused, wherever it comes from. A scheme that no caller uses says nothing. The address is the
+connection's own; what header fields say of it (X-Forwarded-For, Forwarded) anybody can write.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import hmac
+import ipaddress
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+from cachetools import TTLCache
+
+from proxy.caller_settings import CallerSettings, Network
+from proxy.errors import error_response
+from proxy.passwords import PasswordHash, token_hash
+from proxy.reconcile.errors import LoginRequired, RightMissing, TooManyLogins
+from proxy.reconcile.observations import CallerRefused, Observe
+from proxy.reconcile.rights import ANYBODY, NOBODY, Rights
+
+# What the caller of a request may do, and its name.
+CALLER: web.RequestKey[Rights] = web.RequestKey("caller", Rights)
+
+# Whoever watches the process needs no name.
+OPEN = frozenset({"/healthz", "/readyz"})
+_ODATA = ("/mirror", "/model")
+_SAID_TOO = ("Proxy-Status", "WWW-Authenticate", "Retry-After")
+_REFUSALS = (LoginRequired, RightMissing, TooManyLogins)
+
+_FAILURES = 10  # of one address within _FAILURES_S, and no more passwords of its are looked at
+_FAILURES_S = 60.0
+_REMEMBERED_S = 300.0
+_AT_ONCE = 2  # passwords being looked at: each costs memory and a processor
+_ADDRESSES = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Basic:
+    rights: Rights
+    hash: PasswordHash
+
+
+class Authenticator:
+    """Knows the callers of a configuration; without any, everybody may do everything."""
+
+    def __init__(
+        self,
+        callers: Mapping[str, CallerSettings],
+        observe: Observe,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        rights = {name: caller.rights(name) for name, caller in callers.items()}
+        self._observe = observe
+        self._tokens = [(each, rights[name]) for name in callers for each in callers[name].token_sha256]
+        self._basic: dict[str, _Basic] = {}
+        self._networks: list[tuple[Network, Rights]] = []
+        for name, caller in callers.items():
+            if caller.basic is not None and (kept := caller.basic.hash()) is not None:
+                self._basic[caller.basic.user] = _Basic(rights[name], kept)
+            self._networks += [(network, rights[name]) for network in caller.networks]
+        self._networks.sort(key=lambda each: each[0].prefixlen, reverse=True)
+        self._is_open = not callers
+        # A user that is none takes as long as one that is.
+        self._unknown = PasswordHash.of(secrets.token_urlsafe()) if self._basic else None
+        self._key = secrets.token_bytes(32)
+        self._right: TTLCache[bytes, Rights] = TTLCache(1000, _REMEMBERED_S, clock)
+        self._failed: TTLCache[str, int] = TTLCache(_ADDRESSES, _FAILURES_S, clock)
+        self._passwords = asyncio.Semaphore(_AT_ONCE)
+
+    async def rights_of(self, request: web.BaseRequest) -> Rights:
+        """What the caller of this request may do. Raises LoginRequired, TooManyLogins and RightMissing."""
+        if self._is_open:
+            return ANYBODY
+        scheme, _, said = request.headers.get("Authorization", "").partition(" ")
+        scheme, said = scheme.lower(), said.strip()
+        if len(request.headers.getall("Authorization", ())) > 1:
+            raise self._refused(request, "several", "two credentials")
+        if scheme == "bearer" and self._tokens:
+            return self._bearer(request, said)
+        if scheme == "basic" and self._basic:
+            return await self._password(request, said)
+        return self._unsaid(request)
+
+    def named(self, name: str) -> Rights | None:
+        """The rights of the caller of this name, for who was let in before; None where there is none."""
+        every = [rights for _, rights in (*self._tokens, *self._networks)]
+        every += [basic.rights for basic in self._basic.values()]
+        return next((rights for rights in every if rights.who == name), None)
+
+    def _bearer(self, request: web.BaseRequest, token: str) -> Rights:
+        given = token_hash(token)
+        found = None
+        for kept, rights in self._tokens:  # all of them: how long it takes tells nothing
+            if hmac.compare_digest(given, kept):
+                found = rights
+        if found is None:
+            raise self._refused(request, "bearer", "unknown token")
+        return found
+
+    async def _password(self, request: web.BaseRequest, said: str) -> Rights:
+        try:
+            user, _, password = base64.b64decode(said, validate=True).decode().partition(":")
+        except (binascii.Error, UnicodeDecodeError):
+            raise self._refused(request, "basic", "unreadable") from None
+        remembered = hmac.digest(self._key, f"{user}:{password}".encode(), "sha256")
+        if (rights := self._right.get(remembered)) is not None:
+            return rights
+        self._check_failures(request)
+        kept = self._basic.get(user)
+        async with self._passwords:
+            self._check_failures(request)  # those that waited with this one may have failed
+            wanted = self._unknown if kept is None else kept.hash
+            is_right = wanted is not None and await asyncio.to_thread(wanted.is_of, password)
+        if kept is None or not is_right:
+            raise self._refused(request, "basic", "wrong user or password")
+        self._right[remembered] = kept.rights
+        return kept.rights
+
+    def _unsaid(self, request: web.BaseRequest) -> Rights:
+        """Who calls without a word of it."""
+        if (address := _address_of(request)) is not None:
+            for network, rights in self._networks:
+                if address in network:
+                    return rights
+        if challenges := self._challenges():
+            raise LoginRequired("Say who is calling.", challenges)
+        self._observe(CallerRefused(request.remote, "network", "address not listed"))
+        raise RightMissing(request.remote or "", "call from this address")
+
+    def _challenges(self, error: str = "") -> list[str]:
+        schemes = [f'Bearer realm="syncpoint"{error}'] if self._tokens else []
+        schemes += ['Basic realm="syncpoint", charset="UTF-8"'] if self._basic else []
+        return schemes
+
+    def _refused(self, request: web.BaseRequest, scheme: str, reason: str) -> LoginRequired:
+        """A credential that was wrong: told, and counted where guessing could find another."""
+        if scheme != "bearer":
+            source = _source(request)
+            self._failed[source] = self._failed.get(source, 0) + 1
+        self._observe(CallerRefused(request.remote, scheme, reason))
+        error = ', error="invalid_token"' if scheme == "bearer" else ""
+        return LoginRequired("What the request says of its caller is not right.", self._challenges(error))
+
+    def _check_failures(self, request: web.BaseRequest) -> None:
+        if self._failed.get(_source(request), 0) >= _FAILURES:
+            self._observe(CallerRefused(request.remote, "password", "too many failures"))
+            raise TooManyLogins("Too many logins from this address have failed. Try again in a minute.")
+
+
+def _address_of(request: web.BaseRequest) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """The other end of the connection; an IPv4 address as one also where the listener speaks IPv6."""
+    try:
+        address = ipaddress.ip_address(request.remote or "")
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+def _source(request: web.BaseRequest) -> str:
+    """For counting: of IPv6 a whole network is one customer's."""
+    address = _address_of(request)
+    if isinstance(address, ipaddress.IPv6Address):
+        return str(ipaddress.ip_network((int(address), 64), strict=False))
+    return str(address)
+
+
+def known_callers(authenticator: Authenticator) -> Middleware:
+    """A middleware of the services listener: lets in who may come, and says what is wrong with others.
+
+    Handlers find the caller's rights at CALLER, and raise RightMissing.
+    """
+
+    @web.middleware
+    async def let_in(request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            request[CALLER] = NOBODY if request.path in OPEN else await authenticator.rights_of(request)
+            return await handler(request)
+        except _REFUSALS as error:
+            response = error_response(error, ", ".join(request.headers.getall("Accept", [])))
+            if request.path.startswith(_ODATA):
+                return response
+            plain = web.json_response({"error": str(error)}, status=response.status)
+            plain.headers.extend(
+                (name, value) for name, value in response.headers.items() if name in _SAID_TOO
+            )
+            return plain
+
+    return let_in
