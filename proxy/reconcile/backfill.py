@@ -117,8 +117,8 @@ def _pages(service: Service, walk: Walk, entity_set: EntitySet, model: Model) ->
     def read(reply: Reply, number: int) -> Page:
         return mirror.read_page(reply, entity_set, model, number)
 
-    async def take(page: Page) -> None:
-        await mirror.absorb(entity_set, page.fetched, Provenance(Source.BACKFILL))
+    async def take(page: Page, walk: Walk) -> None:
+        await mirror.absorb(entity_set, page.fetched, Provenance(Source.BACKFILL), walk=walk)
 
     return walk_pages(service, walk, read, take)
 

@@ -35,7 +35,7 @@ from proxy.reconcile.ports import (
     Stored,
     Upstream,
 )
-from proxy.reconcile.progress import LifecycleStore
+from proxy.reconcile.progress import LifecycleStore, Walk
 from proxy.reconcile.sets import Sets
 from proxy.reconcile.stamp import Stamp
 
@@ -271,8 +271,10 @@ class Mirror:
         provenance: Provenance,
         *,
         held_before: Mapping[EntityKey, Stored] | None = None,
+        walk: Walk | None = None,
     ) -> Absorbed:
-        """Let fetched states into the mirror, each by the rule for its row.
+        """Let fetched states into the mirror, each by the rule for its row; with them save the `walk` that
+        shows them.
 
         Raises StoreUnavailable; then nothing of it is known to be stored.
         """
@@ -300,8 +302,8 @@ class Mirror:
                     pass
         if touches:
             await self.store.touch(entity_set, touches)
-        if puts:
-            result = await self.store.put(entity_set, puts, provenance)
+        if puts or walk is not None:
+            result = await self.store.put(entity_set, puts, provenance, walk)
             self._observe(EntitiesStored(entity_set.name, len(result.stored), len(result.changed)))
             # Of all the readers that see one change, a single one records it.
             for key in lies & result.changed:

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from proxy.odata.edm import EntityKey, EntitySet
 from proxy.reconcile.authority import AuthorityStore
-from proxy.reconcile.ports import Store
+from proxy.reconcile.ports import Fetched, Provenance, PutResult, Store
 
 
 class LeaseLost(Exception):
@@ -90,6 +90,15 @@ class Finding:
 
 class LifecycleStore(Store, AuthorityStore, Protocol):
     """The mirror, with what background work remembers. Every method raises StoreUnavailable."""
+
+    async def put(
+        self,
+        entity_set: EntitySet,
+        fetched: Sequence[Fetched],
+        provenance: Provenance,
+        walk: Walk | None = None,
+    ) -> PutResult:
+        """As `Store.put`; the same transaction saves the `walk` whose page showed them."""
 
     @property
     def holder(self) -> str:

@@ -167,7 +167,7 @@ class _Comparison:
             number,
         )
 
-    async def take(self, page: _Listing) -> None:
+    async def take(self, page: _Listing, walk: Walk) -> None:
         """Note what is missing from the page, and fetch what moved. Raises _LooksWrong."""
         store, is_last = self._service.store, page.next_link is None
         if self._is_first and is_last and not page.keys and self._held and self._limit < _EVERYTHING:
@@ -186,6 +186,7 @@ class _Comparison:
             self._after = page.keys[-1]
         self._is_first = False
         await self._refresh_moved(page)
+        await store.save_walk(walk)
 
     async def _refresh_moved(self, page: _Listing) -> None:
         held = await self._service.store.get(self._set, page.keys)

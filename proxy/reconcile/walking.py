@@ -30,14 +30,14 @@ async def walk_pages(
     service: Service,
     walk: Walk,
     read: Callable[[Reply, int], S],
-    take: Callable[[S], Awaitable[None]],
+    take: Callable[[S, Walk], Awaitable[None]],
 ) -> AsyncIterator[Walk]:
     """Go on from `walk.next_target` to the last page; gives the walk after each page that is done.
 
-    `read` gets a reply and the number drawn before it was asked for, `take` stores what was read. No page is
-    asked for before it is durable that the one before is done: a walk that was killed at any moment repeats
-    at most one. Raises UpstreamFailure, StoreUnavailable, LeaseLost, and ODataError where an answer is no
-    page.
+    `read` gets a reply and the number drawn before it was asked for; `take` stores what was read, and no
+    earlier the walk as it is after that page. No page is asked for before that is durable: a walk that was
+    killed at any moment repeats at most one. Raises UpstreamFailure, StoreUnavailable, LeaseLost, and
+    ODataError where an answer is no page.
     """
     while walk.next_target is not None:
         number = await service.store.next_fetch_number()
@@ -48,7 +48,6 @@ async def walk_pages(
         target = service.target_of(sheet.next_link)
         if target == walk.next_target:
             raise ODataError("The link to the next page leads to the same page.")
-        await take(sheet)
         walk = replace(
             walk,
             upstream_started_at=walk.upstream_started_at if walk.rows else reply.upstream_sent_at,
@@ -57,5 +56,5 @@ async def walk_pages(
             last_key=sheet.keys[-1] if sheet.keys else walk.last_key,
             finished_at=service.now() if target is None else None,
         )
-        await service.store.save_walk(walk)
+        await take(sheet, walk)
         yield walk

@@ -12,10 +12,12 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from proxy.odata.edm import EntityKey, EntitySet
 from proxy.reconcile.ports import Fetched, Provenance, PutResult, Stored
+from proxy.reconcile.progress import Walk
 from proxy.reconcile.stamp import Stamp
 from proxy.store.columns import storable
 from proxy.store.engine import Connection, Statement, compiled
 from proxy.store.part import Part
+from proxy.store.progress import save_walk
 from proxy.store.schema import CONFLICTS
 from proxy.store.set_table import Offered, SetTable, can_hold_key
 
@@ -43,19 +45,28 @@ class Entities(Part):
         return {(key := asked[position - 1]): as_stored(key, row) for position, *row in rows}
 
     async def put(
-        self, entity_set: EntitySet, fetched: Sequence[Fetched], provenance: Provenance
+        self,
+        entity_set: EntitySet,
+        fetched: Sequence[Fetched],
+        provenance: Provenance,
+        walk: Walk | None = None,
     ) -> PutResult:
-        """Store states that upstream showed; one transaction.
+        """Store states that upstream showed; one transaction, which saves the `walk` as well.
 
         A row that is not older, by fetch number, or that an open intent names is skipped, and so is an
         entity whose key Postgres cannot hold. A revision is recorded where the content is new.
         """
         states = newest(fetched)
-        if not states:
-            return PutResult()
         table = await self._tables.of(entity_set)
         ready = storing(table, (offer(table, state) for state in states), provenance)
-        return await self._engine.transaction(lambda connection: store(connection, ready))
+
+        async def work(connection: Connection) -> PutResult:
+            result = await store(connection, ready) if states else PutResult()
+            if walk is not None:
+                await save_walk(connection, walk)
+            return result
+
+        return await self._engine.transaction(work)
 
     async def touch(self, entity_set: EntitySet, fetched: Sequence[Fetched]) -> None:
         """A fetch showed just what we hold: raise fetch number, `fetched_at`, `settled`; nothing else.

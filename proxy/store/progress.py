@@ -12,7 +12,7 @@ from proxy.odata.edm import EntitySet
 from proxy.odata.uri import format_key, parse_key
 from proxy.reconcile.progress import Finding, Following, Stage, Walk
 from proxy.store.columns import storable
-from proxy.store.engine import Statement, compiled
+from proxy.store.engine import Connection, Statement, compiled
 from proxy.store.part import Part
 from proxy.store.schema import FINDINGS, FOLLOWING, WALKS
 
@@ -69,6 +69,14 @@ _SPEND_FINDING = compiled(
 )
 
 
+async def save_walk(connection: Connection, walk: Walk) -> None:
+    """Put it in the place of the one before."""
+    parameters = {f"{name}_": getattr(walk, name) for name in (*_WALK, "entity_set")}
+    parameters["stage_"] = walk.stage.value
+    parameters["last_key_"] = walk.last_key and format_key(walk.last_key)
+    await connection.execute(_SAVE_WALK, parameters)
+
+
 class Progress(Part):
     """The part of the port that is about how far background work has come."""
 
@@ -84,10 +92,7 @@ class Progress(Part):
 
     async def save_walk(self, walk: Walk) -> None:
         """Put it in the place of the one before."""
-        parameters = {f"{name}_": getattr(walk, name) for name in (*_WALK, "entity_set")}
-        parameters["stage_"] = walk.stage.value
-        parameters["last_key_"] = walk.last_key and format_key(walk.last_key)
-        await self._engine.transaction(lambda connection: connection.execute(_SAVE_WALK, parameters))
+        await self._engine.transaction(lambda connection: save_walk(connection, walk))
 
     async def finished_walks(self, stage: Stage) -> frozenset[str]:
         """The entity sets that have been walked through."""

@@ -42,6 +42,13 @@ async def test_a_whole_set_is_loaded_by_upstreams_own_pages(place: World, databa
     assert held.text == place.rooted(direct.text)
 
 
+async def test_a_page_and_the_place_behind_it_are_one_transaction(place: World, database_url: str) -> None:
+    await load(place)
+    ((last,),) = query(database_url, "SELECT xmin::text FROM syncpoint.walks")
+    recorded = "SELECT count(*) FROM syncpoint.revisions WHERE transaction::text = %s"
+    assert query(database_url, recorded, last) == [(ROWS % 50,)]
+
+
 async def test_what_was_loaded_is_left_alone_unless_told(place: World) -> None:
     assert await load(place)
     place.clear()
