@@ -8,12 +8,17 @@ column keeps its name whatever joins later.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Collection
 
 MAX_BYTES = 63  # Postgres cuts longer identifiers without saying so
 
 # Every Postgres table has these (Postgres documentation, 5.6 System Columns).
 SYSTEM_COLUMNS = frozenset({"tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"})
+
+# What statements over entities call parts of themselves (`statements`, `questions`, `expressions`; Postgres:
+# `excluded`). A table of that name could not be told from it, schema or not.
+_IN_STATEMENTS = re.compile(r"excluded|before|near|far|pairs|s[0-9]+(?:_one)?")
 
 _HASH_BYTES = 4
 
@@ -24,7 +29,7 @@ def path_name(path: str) -> str:
 
 
 def free_name(path: str, taken: Collection[str]) -> str:
-    """The name for a property path or an entity set beside those taken."""
+    """The name for a property path beside those taken."""
     name = path_name(path)
     if name and name not in taken and len(name.encode()) <= MAX_BYTES:
         return name
@@ -34,6 +39,12 @@ def free_name(path: str, taken: Collection[str]) -> str:
         if short not in taken:
             return short
         attempt += 1
+
+
+def table_name(entity_set: str, taken: Collection[str]) -> str:
+    """The name for the table of an entity set beside those taken."""
+    reserved = (entity_set,) if _IN_STATEMENTS.fullmatch(entity_set) else ()
+    return free_name(entity_set, {*taken, *reserved})
 
 
 def index_name(table: str, purpose: str) -> str:

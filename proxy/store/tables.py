@@ -22,7 +22,7 @@ from proxy.reconcile.ports import StoreUnavailable
 from proxy.store.columns import CONTROL_NAMES, TypedPath, typed_paths
 from proxy.store.engine import Connection, Engine, Statement, compiled
 from proxy.store.migrate import LOCK_SCHEMA
-from proxy.store.names import SYSTEM_COLUMNS, free_name, index_name
+from proxy.store.names import SYSTEM_COLUMNS, free_name, index_name, table_name
 from proxy.store.ordering import key_order
 from proxy.store.schema import FETCH_NUMBER, NAMES
 from proxy.store.set_table import SetTable
@@ -161,7 +161,7 @@ async def _grow(connection: Connection, entity_set: EntitySet, paths: list[Typed
     known = dict(names)
     if _TABLE not in names:
         taken = {name for (name,) in await connection.fetch(_TABLE_NAMES)}
-        names[_TABLE] = free_name(entity_set.name, taken)
+        names[_TABLE] = table_name(entity_set.name, taken)
     taken = {*CONTROL_NAMES, *SYSTEM_COLUMNS, *(name for path, name in names.items() if path != _TABLE)}
     for path in paths:
         if path not in names:
