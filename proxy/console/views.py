@@ -97,10 +97,13 @@ def shadow(shown: ShadowCount, entity_set: EntitySet | None, origin: str) -> dic
         "same": shown.same,
         "different": shown.different,
         "not_compared": shown.not_compared,
+        "selections": {"alike": shown.alike, "unlike": shown.unlike, "unsure": shown.unsure},
         "last_at": instant(shown.last_at),
         "examples": [
             {
                 "key": example.key,
+                "kind": example.kind,
+                "query": example.query,
                 "mirror": document(example.mirror, origin),
                 "upstream": document(example.upstream, origin),
                 "differences": entity_set and changes(example.mirror, example.upstream, entity_set),

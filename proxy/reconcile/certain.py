@@ -97,11 +97,11 @@ def certain_query(
     query = replace(query, page=PAGE)
     if options.skiptoken is None:
         return CertainQuery(query, 1)
-    return _continued(query, options)
+    return continued(query, options)
 
 
-def _continued(query: Query, options: QueryOptions) -> CertainQuery | None:
-    """The query behind the page that a token names."""
+def continued(query: Query, options: QueryOptions) -> CertainQuery | None:
+    """The query behind the page that a token of upstream's names; None where its meaning is not known."""
     (name,) = query.entity_set.entity_type.key
     token = read_skiptoken(options.skiptoken or "", name)
     if token is None or query.orderby or options.top is not None or options.skip is not None:

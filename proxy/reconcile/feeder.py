@@ -8,7 +8,7 @@ upstream writes Atom: from the day our rendering equals it byte for byte, it is 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from proxy.odata import atom
 from proxy.odata.edm import EntityKey, EntitySet, Model
@@ -31,7 +31,7 @@ from proxy.reconcile.ports import (
     StoreUnavailable,
     UpstreamFailure,
 )
-from proxy.reconcile.shadow import shadowed
+from proxy.reconcile.shadowing import Shadowing
 
 _AT_ONCE = 2  # refreshing gives way to clients
 _DUE = 1_000  # entities that wait to be refreshed; what is beyond is fetched when next read
@@ -48,8 +48,8 @@ class Feeder:
         observe: Observe,
         shadow_log: ShadowLog | None = None,
     ) -> None:
-        self._shadow_log = shadow_log
         self._mirror = mirror
+        self._shadowing = Shadowing(mirror, shadow_log)
         self._background = background
         self._observe = observe
         self._at_once = asyncio.Semaphore(_AT_ONCE)
@@ -101,14 +101,14 @@ class Feeder:
             fetched = self._mirror.read_entities(reply, entity_set, model, number)
             keys = [state.key for state in fetched]
             held = await self._mirror.store.get(entity_set, keys)
-            await self._shadow(operation, reply, held, ask)
+            await self._shadowing.note(operation, reply, held, ask, model, number)
             await self._mirror.absorb(entity_set, fetched, ask.provenance(Source.UPSTREAM_REFRESH))
         elif self._mirror.sets.policy(entity_set).mode in (Mode.FORWARD, Mode.MIRROR):
             return
         else:
             keys = self._keys_shown(reply, entity_set, model)
             held = await self._mirror.store.get(entity_set, keys)
-            await self._shadow(operation, reply, held, ask)
+            await self._shadowing.note(operation, reply, held, ask, model, number)
             lacking = [key for key in keys if key in moved or not _is_good(held.get(key))]
             await self._refresh_shown(entity_set, lacking, number, ask, model)
         if isinstance(operation, ReadCollection):
@@ -118,18 +118,6 @@ class Feeder:
         if ask.format == "atom" and is_whole:
             form = "feed" if isinstance(operation, ReadCollection) else "entry"
             await self._learn(form, reply, entity_set, keys, model)
-
-    async def _shadow(
-        self,
-        operation: ReadEntity | ReadCollection,
-        reply: Reply,
-        held: Mapping[EntityKey, Stored],
-        ask: Ask,
-    ) -> None:
-        """In shadow mode, note what the mirror would have shown."""
-        if self._shadow_log and self._mirror.sets.policy(operation.entity_set).mode is Mode.SHADOW:
-            found = shadowed(operation, reply, held, self._mirror)
-            await self._shadow_log.note_shadow(found, ask.request_id)
 
     def _keys_shown(self, reply: Reply, entity_set: EntitySet, model: Model) -> list[EntityKey]:
         """The keys of the entities in a reply of either format. Raises ODataError."""

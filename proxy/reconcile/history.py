@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Literal, Protocol
 
 from proxy.odata.edm import EntityKey, EntitySet
 from proxy.reconcile.ports import Answers, Provenance, SetState
@@ -117,16 +117,24 @@ class SetOverview:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """An entity that the mirror would have shown otherwise; both as JSON text, origins as placeholders."""
+    """An entity that the mirror would have shown otherwise; both as JSON text, origins as placeholders.
+
+    `kind`: "content"; or with the `query` that finds it in one place only ("mirror only", "upstream only"),
+    or elsewhere in the order ("order").
+    """
 
     key: str
     mirror: str
     upstream: str
+    kind: str = "content"
+    query: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Shadowed:
-    """What one reply has shown. `shape`: what was read, and with which query options."""
+    """What one reply has shown. `shape`: what was read, and with which query options. `same`, `different`,
+    `not_compared`: entities; `selection`: whether the mirror finds the same ones in the same order, None
+    where a reply shows no page."""
 
     entity_set: str
     shape: str
@@ -134,6 +142,7 @@ class Shadowed:
     different: int
     not_compared: int
     examples: Sequence[Difference] = ()
+    selection: Literal["alike", "unlike", "unsure"] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +155,9 @@ class ShadowCount:
     same: int
     different: int
     not_compared: int
+    alike: int
+    unlike: int
+    unsure: int
     last_at: datetime
     examples: Sequence[Difference]
 

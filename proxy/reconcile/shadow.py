@@ -1,12 +1,14 @@
 """Shadow mode: what would the mirror have answered? Compared with what upstream did, at equal stamps.
 
-A checked read shows upstream's own reply with the mirror's documents in the places of the entities. So what
-can differ are those, entity by entity; which entities a reply holds is upstream's word either way.
+A checked read shows upstream's own reply with the mirror's documents in the places of the entities: so they
+are compared, entity by entity. A read from the mirror alone also says which entities a query finds, and in
+which order: so are these, with the entities of equal stamps as evidence. Pure.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass
 
 from proxy.odata.edm import EntityKey
 from proxy.odata.errors import ODataError
@@ -55,6 +57,40 @@ def shadowed(
         if len(examples) < _EXAMPLES:
             examples.append(Difference(format_key(key, entity_set.entity_type), ours or "", theirs))
     return Shadowed(entity_set.name, shape, same, different, not_compared, examples)
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """How what the mirror finds differs from a page of upstream's.
+
+    `lacking`: upstream shows them and the mirror does not find them; `extra`: the reverse, where they would
+    stand on this page; `displaced`: the first that stands elsewhere.
+    """
+
+    lacking: tuple[EntityKey, ...]
+    extra: tuple[EntityKey, ...]
+    displaced: EntityKey | None
+
+
+def selection(
+    shown: Sequence[EntityKey], found: Sequence[EntityKey], same: Set[EntityKey], *, is_cut: bool
+) -> Selection:
+    """Compare the keys that upstream `shown` with those the mirror `found`, more than fit on a page.
+
+    `same`: those whose stamps are equal, which alone say anything of an order. `is_cut`: upstream has more.
+    """
+    common = set(shown) & set(found)
+    theirs = [key for key in shown if key in common & same]
+    ours = [key for key in found if key in common & same]
+    displaced = next((one for one, other in zip(theirs, ours, strict=True) if one != other), None)
+    if is_cut:  # what the mirror finds behind the end of the page may stand on the next one
+        ends = next((key for key in reversed(shown) if key in common), None)
+        found = [] if ends is None else found[: found.index(ends)]
+    return Selection(
+        tuple(key for key in shown if key not in common),
+        tuple(key for key in found if key not in common),
+        displaced,
+    )
 
 
 def shape_of(operation: ReadEntity | ReadCollection) -> str:

@@ -97,6 +97,9 @@ SHADOW = Table(
     Column("same", BigInteger),
     Column("different", BigInteger),
     Column("not_compared", BigInteger),
+    Column("alike", BigInteger),
+    Column("unlike", BigInteger),
+    Column("unsure", BigInteger),
     Column("last_at", _INSTANT),
 )
 
@@ -110,6 +113,8 @@ SHADOW_EXAMPLES = Table(
     Column("request_id", Text),
     Column("mirror", Text),
     Column("upstream", Text),
+    Column("kind", Text),
+    Column("query", Text),
 )
 
 INTENTS = Table(

@@ -17,7 +17,9 @@ from proxy.store.schema import SHADOW, SHADOW_EXAMPLES
 
 _EXAMPLES = 5
 _OF = ("entity_set", "shape")
-_COUNTED = ("requests", "same", "different", "not_compared")
+_ENTITIES = ("same", "different", "not_compared")
+_SELECTIONS = ("alike", "unlike", "unsure")
+_COUNTED = ("requests", *_ENTITIES, *_SELECTIONS)
 _new = postgresql.insert(SHADOW).values(
     **{name: bindparam(name) for name in ("entity_set", "shape", *_COUNTED)}, last_at=func.clock_timestamp()
 )
@@ -28,7 +30,8 @@ _COUNT = compiled(
         | {"last_at": _new.excluded.last_at},
     )
 )
-_EXAMPLE = ("entity_set", "shape", "entity_key", "request_id", "mirror", "upstream")
+_SHOWN = ("entity_key", "mirror", "upstream", "kind", "query")
+_EXAMPLE = ("entity_set", "shape", "request_id", *_SHOWN)
 _KEEP = compiled(insert(SHADOW_EXAMPLES).values(**{name: bindparam(name) for name in _EXAMPLE}))
 _of_shape = (
     SHADOW_EXAMPLES.c.entity_set == bindparam("of_set"),
@@ -40,8 +43,8 @@ _newest = (
 _FORGET = compiled(delete(SHADOW_EXAMPLES).where(*_of_shape, SHADOW_EXAMPLES.c.id.not_in(_newest)))
 _LIST = compiled(
     select(
-        *(SHADOW.c[name] for name in ("entity_set", "shape", *_COUNTED, "last_at")),
-        *(SHADOW_EXAMPLES.c[name] for name in ("entity_key", "mirror", "upstream")),
+        *(SHADOW.c[name] for name in (*_OF, *_COUNTED, "last_at")),
+        *(SHADOW_EXAMPLES.c[name] for name in _SHOWN),
     )
     .select_from(
         SHADOW.outerjoin(
@@ -60,13 +63,17 @@ class Shadow(Part):
     async def note_shadow(self, found: Shadowed, request_id: str) -> None:
         """Add to the counts of its shape, and keep the newest examples."""
         of = {"entity_set": found.entity_set, "shape": storable(found.shape)}
-        counts = {"requests": 1, **{name: getattr(found, name) for name in _COUNTED[1:]}}
+        counts = {"requests": 1, **{name: getattr(found, name) for name in _ENTITIES}}
+        counts |= {name: int(found.selection == name) for name in _SELECTIONS}
 
         async def work(connection: Connection) -> None:
             await connection.execute(_COUNT, of | counts)
             for example in found.examples:
-                texts = {"mirror": example.mirror, "upstream": example.upstream, "entity_key": example.key}
-                named = {name: storable(text) for name, text in texts.items()}
+                texts = (example.key, example.mirror, example.upstream, example.kind, example.query)
+                named = {
+                    name: None if text is None else storable(text)
+                    for name, text in zip(_SHOWN, texts, strict=True)
+                }
                 await connection.execute(_KEEP, of | named | {"request_id": storable(request_id)})
             if found.examples:
                 await connection.execute(_FORGET, {"of_set": of["entity_set"], "of_shape": of["shape"]})
@@ -77,11 +84,9 @@ class Shadow(Part):
         """By entity set and shape."""
         rows = await self._engine.fetch(_LIST)
         counts = []
-        for shown, of_shape in groupby(rows, lambda row: row[:7]):
-            examples = [Difference(*row[7:]) for row in of_shape if row[7] is not None]
-            entity_set, shape, requests, same, different, not_compared, last_at = shown
-            at = last_at.astimezone(UTC)
-            counts.append(
-                ShadowCount(entity_set, shape, requests, same, different, not_compared, at, examples)
-            )
+        length = len(_OF) + len(_COUNTED)
+        for shown, of_shape in groupby(rows, lambda row: row[: length + 1]):
+            examples = [Difference(*row[length + 1 :]) for row in of_shape if row[length + 1] is not None]
+            named = dict(zip((*_OF, *_COUNTED), shown[:-1], strict=True))
+            counts.append(ShadowCount(**named, last_at=shown[-1].astimezone(UTC), examples=examples))
         return counts
