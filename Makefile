@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-unit test-service check lint docker-lint types format clean
+.PHONY: help install run test test-unit test-service check sbom audit lint docker-lint types format clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -39,7 +39,14 @@ test-unit: $(INSTALLED) ## Run the pure tests: no database, no network, seconds
 test-service: $(INSTALLED) ## Run the tests that need Postgres or a network
 	$(PYTEST) -n 2 --dist worksteal --ignore=tests/unit --ignore=tests/architecture
 
-check: lint types test ## Everything that must hold before a change is taken
+check: lint types sbom audit test ## Everything that must hold before a change is taken
+
+sbom: $(INSTALLED) ## Write the bill of materials of the virtual environment: build/sbom.json, CycloneDX
+	@mkdir -p build
+	$(BIN)/cyclonedx-py environment --output-reproducible --output-file build/sbom.json $(BIN)/python
+
+audit: $(INSTALLED) ## Look for known vulnerabilities; says so where no database can be reached
+	@$(BIN)/python .ci/audit.py
 
 lint: $(INSTALLED) docker-lint ## Check style and form
 	$(BIN)/ruff check .
