@@ -25,6 +25,7 @@ from proxy.sandbox.metadata import small_document
 from proxy.sandbox.organisation import Organisation
 from proxy.sandbox.query import Queries
 from proxy.sandbox.render import Renderer
+from proxy.sandbox.rights import Rights
 from proxy.sandbox.schema import Schema
 from proxy.sandbox.seen import SeenTables
 from proxy.sandbox.service import Service
@@ -68,26 +69,26 @@ class Sandbox:
         self._document = document
         self._seed = seed
         self._service = self._service_on(self.organisation)
-        self._seen: dict[str, tuple[int, Service]] = {}
+        self._seen: dict[str, tuple[int, Rights | None, Service]] = {}
 
     def _service_on(self, organisation: Organisation) -> Service:
         queries = Queries(organisation.tables, self.switches)
         renderer = Renderer(self._schema, organisation.tables, queries, self.clock, self.switches)
         return Service(self._document, organisation, queries, renderer, self.switches, self.root_path)
 
-    def _service_for(self, user: str, method: str) -> Service:
-        """What answers a user: where rights say so, reads are of the organisation as the user sees it."""
+    def _reader_for(self, user: str) -> Service:
+        """What answers a user's reads: where rights say so, of the organisation as the user sees it."""
         rights = self.switches.rights.get(user.lower())
-        if rights is None or method != "GET":
+        if rights is None:
             return self._service
         tables = self.organisation.tables
-        generation, service = self._seen.get(user, (-1, self._service))
-        if generation != tables.generation:
+        generation, known, service = self._seen.get(user, (-1, None, self._service))
+        if (generation, known) != (tables.generation, rights):
             seen = SeenTables(tables, rights)
             service = self._service_on(
                 Organisation(self._schema, seen, self.clock, self.switches, self._seed)
             )
-            self._seen[user] = (tables.generation, service)
+            self._seen[user] = (tables.generation, rights, service)
         return service
 
     def title_property(self, set_name: str) -> str | None:
@@ -178,8 +179,9 @@ class Sandbox:
         origin = f"{request.scheme}://{request.headers.get('Host', request.host)}"
         incoming = Incoming(request.method, request.raw_path, request.headers, body, origin)
         stands_still = deed is not None and deed.kind == "stamp_not_moved"
-        service = self._service_for(entry.user, request.method)
-        answer = service.answer(incoming, stamps_stand_still=stands_still)
+        answer = self._service.answer(
+            incoming, stamps_stand_still=stands_still, reader=lambda: self._reader_for(entry.user)
+        )
         entry.applied, entry.parts = answer.applied, answer.parts
         if answer.delay_s:
             await asyncio.sleep(answer.delay_s)

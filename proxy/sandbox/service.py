@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from proxy.odata import atom, verbose_json
 from proxy.odata.errors import ODataError
@@ -56,7 +57,8 @@ class Service:
         self._own_path = _VIRTUAL_DIRECTORY.sub("/xrmservices/", self._root_path)
         self._reads = Reads(organisation, queries, renderer, switches)
         self._writes = Writes(organisation, renderer, switches)
-        self._batches = Batches(self._answer, organisation.tables)
+        self._batches = Batches(self._answer_one, organisation.tables)
+        self._reader: Callable[[], Service] | None = None
 
     def covers(self, target: str) -> bool:
         """Whether a raw target lies at or below the service root, whose case does not matter (2.1)."""
@@ -64,19 +66,33 @@ class Service:
         length = len(self._root_path)
         return path[:length].lower() == self._root_path.lower() and path[length : length + 1] in ("", "/")
 
-    def answer(self, request: Incoming, *, stamps_stand_still: bool = False) -> Answer:
+    def answer(
+        self,
+        request: Incoming,
+        *,
+        stamps_stand_still: bool = False,
+        reader: Callable[[], Service] | None = None,
+    ) -> Answer:
         """Carry a request out. Never raises ODataError: a refusal is an answer.
 
-        `stamps_stand_still`: a write leaves ModifiedOn and VersionNumber as they are.
+        `stamps_stand_still`: a write leaves ModifiedOn and VersionNumber as they are. `reader`: gives what
+        answers reads, those within a batch too.
         """
+        self._reader = reader
         self._organisation.run_plugins()
         self._organisation.stamps_stand_still = stamps_stand_still
         try:
-            return self._answer(request)
+            return self._answer_one(request)
         except ODataError as error:
             return refusal(error, request.accept)
         finally:
             self._organisation.stamps_stand_still = False
+            self._reader = None
+
+    def _answer_one(self, request: Incoming) -> Answer:
+        is_read = meant_method(request) == "GET"
+        service = self._reader() if is_read and self._reader is not None else self
+        return service._answer(request)
 
     def _answer(self, request: Incoming) -> Answer:
         path, query = split_target(request.target)
