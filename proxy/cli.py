@@ -242,6 +242,36 @@ def token(name: str, basic: str | None) -> None:
 
 @main.command()
 @CONFIG
+@click.argument("sets", nargs=-1, required=True, metavar="SET...")
+@click.option("--check", is_flag=True, help="Only say what is for and against it. 1 where it is not ready.")
+@click.option("--json", "as_json", is_flag=True, help="With --check: as JSON.")
+@click.option("--leave", multiple=True, metavar="SET", help="Leave this set behind, though it belongs along.")
+def cutover(
+    config: Path | None, sets: tuple[str, ...], check: bool, as_json: bool, leave: tuple[str, ...]
+) -> None:
+    """Make the mirror the authority of entity sets, so that Dynamics is not asked any more."""
+    from rich.console import Console
+
+    from proxy import operating
+    from proxy.display import show_findings
+    from proxy.reconcile.cutover import CannotMove
+    from proxy.reconcile.readiness import is_ready
+
+    if as_json and not check:
+        raise click.UsageError("--json goes with --check")
+    with _exit_codes():
+        if check:
+            found = _run(lambda settings: operating.check(settings, sets, leave), config)
+            show_findings(Console(), found, as_json=as_json)
+            sys.exit(0 if is_ready(found) else FAILED)
+        try:
+            _run(lambda settings: operating.cut_over(settings, sets, leave, click.echo), config)
+        except CannotMove as error:
+            _end(FAILED, *str(error).splitlines())
+
+
+@main.command()
+@CONFIG
 def demo(config: Path | None) -> None:
     """Run a sandbox, an embedded Postgres and the proxy between them, all new, until interrupted."""
     from proxy.demo import run_demo

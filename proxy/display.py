@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
 
 from proxy.reconcile.backfill import Load
+from proxy.reconcile.readiness import Finding, is_ready
 from proxy.reconcile.verifier import Verified
 
 _LINE_EVERY_S = 10.0
@@ -102,6 +106,25 @@ def _note(load: Load) -> str:
     if load.state == "failed":
         return f"failed: {load.reason}"
     return load.state if load.state == "done" else ""
+
+
+def show_findings(console: Console, found: Sequence[Finding], *, as_json: bool) -> None:
+    """What is for and against a cutover: JSON, a table on a terminal, plain lines elsewhere."""
+    rows = [(one.weight.value, one.entity_set or "unit", one.topic, one.text) for one in found]
+    if as_json:
+        names = ("weight", "about", "topic", "text")
+        shown = {"ready": is_ready(found), "findings": [dict(zip(names, row, strict=True)) for row in rows]}
+        console.print_json(json.dumps(shown))
+        return
+    if not console.is_terminal:
+        for row in rows:
+            console.file.write("\t".join(row) + "\n")
+        return
+    table = Table(box=None, show_header=False)
+    styles = {"blocks": "red", "look": "yellow", "fine": "green"}
+    for weight, *rest in rows:
+        table.add_row(Text(weight, styles[weight]), *map(Text, rest))
+    console.print(table)
 
 
 def verified_lines(found: Verified) -> Iterator[str]:

@@ -53,6 +53,9 @@ OBSERVED: Mapping[type[seen.Observation], Level] = {
     seen.UpstreamClockWentBack: "warning",
     seen.SetSwept: "info",
     seen.SweepStopped: "error",
+    seen.AuthorityChanged: "info",
+    seen.CutoverEnded: "info",
+    seen.CutoverGivenUp: "warning",
     seen.TaskFailed: "error",
 }
 
@@ -163,6 +166,9 @@ class Events:
                 metrics.intents_settled.labels(outcome).inc()
             case seen.OutcomeUnknown():
                 metrics.outcomes_unknown.inc()
+            case seen.AuthorityChanged(entity_sets, authority):
+                for entity_set in entity_sets:
+                    metrics.tell_authority(entity_set, authority)
             case seen.TaskFailed():
                 metrics.unexpected_errors.inc()
             case seen.LoginFailed():

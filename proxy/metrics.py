@@ -62,11 +62,22 @@ class Metrics:
         )
         self.logins_failed = self._counter("logins_failed", "Logins to upstream that failed.")
         self.unexpected_errors = self._counter("unexpected_errors", "Errors that nobody expected.")
+        self.authority = Gauge(
+            "syncpoint_authority",
+            "1 at the authority of a set that was ever moved.",
+            ("entity_set", "authority"),
+            registry=self.registry,
+        )
         self.open_intents = Gauge(
             "syncpoint_open_intents",
             "Writes under way or unsettled, as the store last said.",
             registry=self.registry,
         )
+
+    def tell_authority(self, entity_set: str, authority: str) -> None:
+        """Of a set that was ever moved: 1 at its authority, 0 at the others."""
+        for each in ("upstream", "moving", "mirror"):
+            self.authority.labels(entity_set, each).set(each == authority)
 
     def _counter(self, name: str, documentation: str, *labels: str) -> Counter:
         return Counter(f"syncpoint_{name}", documentation, labels, registry=self.registry)

@@ -12,11 +12,15 @@ from proxy.app import working
 from proxy.odata.edm import EntitySet, Model
 from proxy.odata.errors import ODataError
 from proxy.reconcile.background import Background, cancelled
+from proxy.reconcile.cutover import Cutover, Plan
 from proxy.reconcile.errors import SyncError
 from proxy.reconcile.feeder import Feeder
 from proxy.reconcile.history import Casebook, Conflict, IntentLine
 from proxy.reconcile.operator import CannotAct, Desk, NotFound, Operator, Written
+from proxy.reconcile.policy import Mode
+from proxy.reconcile.poller import Poller
 from proxy.reconcile.ports import UpstreamFailure
+from proxy.reconcile.readiness import Finding, Rules
 from proxy.reconcile.sending import Sender
 from proxy.reconcile.service import Service, stay_alive
 from proxy.reconcile.verifier import Verified, Verifier
@@ -107,6 +111,8 @@ async def verify(
         for entity_set in _named(names, model) or [
             model.entity_sets[name] for name in await store.kept_sets() if name in model.entity_sets
         ]:
+            if service.sets.policy(entity_set).mode is Mode.MIRROR:
+                continue  # what upstream shows of it is no measure
             try:
                 found = await verifier.verify(entity_set, model, sample=sample, repair=repair)
             except (UpstreamFailure, ODataError) as error:
@@ -114,6 +120,45 @@ async def verify(
             report(found)
             is_sound = is_sound and not found.error and found.repaired == found.drift.total()
     return is_sound
+
+
+async def check(settings: Settings, names: Sequence[str], left: Sequence[str]) -> list[Finding]:
+    """What is for and against making the mirror the authority of these sets. Raises what `working` raises."""
+    async with _cutover(settings, names, left, lambda _: None) as (cutover, plan):
+        return await cutover.check(plan)
+
+
+async def cut_over(
+    settings: Settings, names: Sequence[str], left: Sequence[str], report: Callable[[str], None]
+) -> None:
+    """Make the mirror the authority of these sets. Raises CannotMove, and what `working` raises."""
+    async with _cutover(settings, names, left, report) as (cutover, plan):
+        await cutover.move(plan)
+
+
+@asynccontextmanager
+async def _cutover(
+    settings: Settings, names: Sequence[str], left: Sequence[str], report: Callable[[str], None]
+) -> AsyncIterator[tuple[Cutover, Plan]]:
+    async with _at_work(settings) as (service, model, store):
+        named = tuple(dict.fromkeys(each.name for each in _named(names, model)))
+        plan = Plan(
+            named,
+            frozenset(each.name for each in _named(left, model)),
+            _who_authenticates(settings),
+            settings.cutover.wait_s,
+            Rules(settings.cutover.verified_within_s),
+            f"{getuser()}, by command",
+        )
+        yield Cutover(service, store, Poller(service, settings.poll_rules()), model, report), plan
+
+
+def _who_authenticates(settings: Settings) -> str:
+    """Who keeps strangers from the listener that answers in upstream's place; "": nobody."""
+    if not settings.listen.is_loopback:
+        return ""
+    names = ", ".join(settings.callers) or "nobody"
+    return f"the main listener is on the loopback; named on the services listener: {names}"
 
 
 def _named(names: Sequence[str], model: Model) -> list[EntitySet]:

@@ -164,6 +164,7 @@ class CutoverSettings(Table):
     """Moving entity sets from upstream to the mirror, and back."""
 
     wait_s: Timeout = 60.0
+    verified_within_s: Timeout = 86400.0
 
 
 class LimitSettings(Table):
@@ -221,6 +222,7 @@ class SetPolicySettings(Table):
     keep_revisions_days: Annotated[int, Field(ge=0)] | None = None
     secured: Names | None = None
     volatile: Names = ()
+    computed: Names = ()
     title: str = ""
     effects: Annotated[tuple[EffectSettings, ...], BeforeValidator(list_from_json)] = ()
 

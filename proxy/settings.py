@@ -198,6 +198,7 @@ def _policy(default: Policy, own: SetPolicySettings) -> Policy:
         **own.model_dump(include=set(DefaultPolicySettings.model_fields) - {"secured"}, exclude_none=True),
         secured=default.secured if own.secured is None else _set_of(own.secured),
         volatile=frozenset(own.volatile),
+        computed=frozenset(own.computed),
         title=own.title or None,
         effects=tuple(Effect(effect.set, effect.via) for effect in own.effects),
     )

@@ -19,6 +19,7 @@ from proxy.events import Events
 from proxy.metrics import Metrics
 from proxy.odata.models import MappingError
 from proxy.reconcile.background import Background, cancelled
+from proxy.reconcile.cutover import guard
 from proxy.reconcile.keeper import Keeper
 from proxy.reconcile.metadata import Metadata
 from proxy.reconcile.model_view import Models
@@ -85,7 +86,7 @@ async def running(
         main = main_app(parts, callers)
         models = await _models(parts)
         authenticator = _authenticator(parts)
-        tasks = _tasks(parts, (settler, poller, sweeper))
+        tasks = _tasks(parts, service, (settler, poller, sweeper))
         stack.push_async_callback(parts.background.stop)
         stack.push_async_callback(cancelled, tasks)
         own = own_drivers(parts, draw, callers)
@@ -156,12 +157,16 @@ def _authenticator(parts: Parts) -> Authenticator:
     return Authenticator(settings.callers, parts.events.observe)
 
 
-def _tasks(parts: Parts, work: Sequence[Settler | Poller | Sweeper]) -> list[asyncio.Task[None]]:
+def _tasks(
+    parts: Parts, service: Service, work: Sequence[Settler | Poller | Sweeper]
+) -> list[asyncio.Task[None]]:
     """What goes on beside requests; without an identity, what needs none."""
     settings, metadata = parts.settings, parts.metadata
     tasks = [
         asyncio.create_task(stay_alive(parts.store)),
         asyncio.create_task(parts.sets.authorities.watch()),
+        asyncio.create_task(guard(service)),
+        asyncio.create_task(parts.sets.computed.run(parts.store)),
         asyncio.create_task(Keeper(parts.store, settings.policies(), parts.events.observe).run()),
     ]
     if parts.upstream.own is not None:

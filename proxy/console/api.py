@@ -43,6 +43,7 @@ class Api:
         app.router.add_get("/conflicts", self.conflicts)
         app.router.add_get("/conflicts/{id:\\d+}", self.conflict)
         app.router.add_post("/conflicts/{id:\\d+}/resolve", self.resolve)
+        app.router.add_get("/authorities", self.authorities)
         app.router.add_get("/effects", self.effects)
         app.router.add_get("/shadow", self.shadow)
         app.router.add_get("/sets", self.sets)
@@ -132,6 +133,11 @@ class Api:
         return _json({"resolved": results})
 
     # Sets
+
+    async def authorities(self, request: web.Request) -> web.Response:
+        """Of every set that was ever moved."""
+        await self._sets.authorities.read()
+        return _json({"authorities": [views.holding(shown) for shown in self._sets.authorities.holdings()]})
 
     async def effects(self, request: web.Request) -> web.Response:
         """What changed within seconds of writes to other sets, each as the declaration that would say so."""

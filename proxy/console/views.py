@@ -8,6 +8,7 @@ from typing import Any
 
 from proxy.odata.edm import EntitySet
 from proxy.odata.verbose_json import restore_origins
+from proxy.reconcile.authority import Holding
 from proxy.reconcile.history import (
     Conflict,
     IntentLine,
@@ -63,6 +64,17 @@ def changes(before: str | None, after: str | None, entity_set: EntitySet) -> lis
         {"property": name, "before": one, "after": other}
         for name, (one, other) in differences(before, after, entity_set).items()
     ]
+
+
+def holding(shown: Holding) -> dict[str, Any]:
+    return {
+        "entity_set": shown.entity_set,
+        "authority": shown.authority.value,
+        "answers": shown.answers.value,
+        "epoch": shown.epoch,
+        "since": instant(shown.since),
+        "by": shown.by,
+    }
 
 
 def conflict(shown: Conflict, entity_set: EntitySet | None, origin: str) -> dict[str, Any]:

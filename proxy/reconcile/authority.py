@@ -19,7 +19,7 @@ from enum import StrEnum
 from typing import Protocol, TypeVar
 
 from proxy.reconcile.errors import AuthorityMoving
-from proxy.reconcile.observations import Observe, StoreFailed
+from proxy.reconcile.observations import AuthorityChanged, Observe, StoreFailed
 from proxy.reconcile.ports import AuthorityMoved, StoreUnavailable
 
 # Entity set names, and the epoch seen of each.
@@ -61,6 +61,12 @@ class AuthorityStore(Protocol):
 
     async def holdings(self) -> Sequence[Holding]:
         """Of every set that was ever moved."""
+
+    async def move_authorities(
+        self, epochs: Epochs, authority: Authority, answers: Authority, by: str
+    ) -> Epochs | None:
+        """Give all these sets to another authority at once; their epochs from now on. None: one of them has
+        another epoch than this."""
 
 
 class Authorities:
@@ -160,8 +166,14 @@ class Authorities:
 
     async def _read(self) -> None:
         sent_at = self._now()
-        self._held = {held.entity_set: held for held in await self._store.holdings()}
+        before, self._held = self._held, {held.entity_set: held for held in await self._store.holdings()}
         self._read_at = sent_at
+        changed: dict[tuple[Authority, str], list[str]] = {}
+        for name, held in self._held.items():
+            if name not in before or before[name].authority is not held.authority:
+                changed.setdefault((held.authority, held.by), []).append(name)
+        for (authority, by), names in changed.items():
+            self._observe(AuthorityChanged(tuple(names), authority.value, by))
 
     def _is_read(self, task: asyncio.Task[None]) -> None:
         self._reading = None

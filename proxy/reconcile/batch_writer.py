@@ -343,6 +343,9 @@ class BatchWriter:
             changes = requested_changes(one.posted, held.values if held else None, leave_out)
             if not shows(changes, after[at].values):
                 found.append(Touched(one.entity_set, one.key))
+            else:
+                values = held.values if held else {}
+                self._mirror.sets.computed.note(one.entity_set, one.posted, values, after[at].values)
         return found
 
 

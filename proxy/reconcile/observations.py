@@ -213,6 +213,32 @@ class SweepStopped:
 
 
 @dataclass(frozen=True, slots=True)
+class AuthorityChanged:
+    """This process knows of another authority of these sets than before."""
+
+    entity_sets: tuple[str, ...]
+    authority: str
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class CutoverEnded:
+    """The sets were moved to this authority."""
+
+    entity_sets: tuple[str, ...]
+    authority: str
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class CutoverGivenUp:
+    """Whoever moved the sets was killed: they are this authority's again."""
+
+    entity_sets: tuple[str, ...]
+    authority: str
+
+
+@dataclass(frozen=True, slots=True)
 class TaskFailed:
     """Background work ended with an error nobody expected."""
 
@@ -246,6 +272,9 @@ Observation = (
     | UpstreamClockWentBack
     | SetSwept
     | SweepStopped
+    | AuthorityChanged
+    | CutoverEnded
+    | CutoverGivenUp
     | TaskFailed
 )
 Observe = Callable[[Observation], None]

@@ -45,6 +45,7 @@ class Policy:
     Atom titles show, where declared. `max_age_s`: how old an answer of mode `bounded` may be;
     `deletes_may_lag`: without regard to deletes. `secured`: properties that upstream shows to some callers
     only; they are asked for in each check and never stored. None where nobody has said which they are.
+    `computed`: properties that upstream computes, and that nobody has to after a cutover.
     """
 
     mode: Mode = Mode.CHECKED
@@ -57,6 +58,7 @@ class Policy:
     keep_revisions_days: int = 0  # by the quarter they were recorded in; 0: for ever
     max_age_s: float = 60.0
     deletes_may_lag: bool = False
+    computed: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

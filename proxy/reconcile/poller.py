@@ -130,6 +130,22 @@ class Poller:
         await service.store.save_following(entity_set, ends)
         service.observe(SetPolled(entity_set.name, seen, refreshed))
 
+    async def catch_up(self, service: Service, entity_set: EntitySet, model: Model, since: datetime) -> int:
+        """Take in what changed since, by upstream's clock and `overlap_s` earlier: so many entities.
+
+        Raises StoreUnavailable, UpstreamFailure, ODataError.
+        """
+        refreshed = 0
+        back = _earlier(since.replace(tzinfo=None), self._rules.overlap_s)
+        target: str | None = self._target(service, entity_set, back)
+        while target is not None:
+            stamps = self._read(service, entity_set, await _answer(service, target))
+            moved = await self._moved(service, entity_set, stamps)
+            await service.refresh(entity_set, moved, model, Source.POLL)
+            refreshed += len(moved)
+            target = service.target_of(stamps.next_link)
+        return refreshed
+
     async def _beginning(self, service: Service, entity_set: EntitySet) -> Following:
         """A set that was loaded is followed from the load's first page on, any other from now."""
         walk = await service.store.walk(Stage.BACKFILL, entity_set)

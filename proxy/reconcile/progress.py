@@ -15,6 +15,7 @@ from typing import Protocol
 from proxy.odata.edm import EntityKey, EntitySet
 from proxy.reconcile.authority import AuthorityStore
 from proxy.reconcile.ports import Fetched, Provenance, PutResult, Store
+from proxy.reconcile.readiness import EvidenceStore
 
 
 class LeaseLost(Exception):
@@ -88,7 +89,7 @@ class Finding:
     spent: bool = False
 
 
-class LifecycleStore(Store, AuthorityStore, Protocol):
+class LifecycleStore(Store, AuthorityStore, EvidenceStore, Protocol):
     """The mirror, with what background work remembers. Every method raises StoreUnavailable."""
 
     async def put(
@@ -139,6 +140,9 @@ class LifecycleStore(Store, AuthorityStore, Protocol):
         """True while there are rows that a look at all changes, begun at `looked_at`, does not vouch for:
         named by an open intent; or stored before, and in conflict, not settled, without a ModifiedOn to look
         by, or of a document of another shape than the metadata document says."""
+
+    async def unsettled_since(self, entity_set: EntitySet, number: int) -> Sequence[EntityKey]:
+        """Entities that a fetch or a write above this number left to be fetched again."""
 
     async def index_keys(self, entity_set: EntitySet) -> None:
         """Make `absent_keys` fast, however many entities there are."""

@@ -9,6 +9,7 @@ from cachetools import LRUCache, TTLCache
 
 from proxy.odata.edm import EntitySet
 from proxy.reconcile.authority import Authorities, Authority
+from proxy.reconcile.computed import ComputedCounts
 from proxy.reconcile.freshness import followed_at
 from proxy.reconcile.observations import Observe, SetForwarded
 from proxy.reconcile.policy import Mode, Policies, Policy
@@ -20,7 +21,10 @@ _FOLLOWING_LIFETIME_S = 1.0  # what is older only makes an Age greater than it n
 
 
 class Sets:
-    """Policies and learned states by set; and how much of what is asked for the mirror holds."""
+    """Policies and learned states by set; and how much of what is asked for the mirror holds.
+
+    `computed` counts what upstream made of writes.
+    """
 
     def __init__(
         self,
@@ -30,6 +34,7 @@ class Sets:
         authorities: Authorities | None = None,
     ) -> None:
         self.authorities = authorities or Authorities(store, observe)
+        self.computed = ComputedCounts(observe)
         self._store = store
         self._policies = policies
         self._observe = observe

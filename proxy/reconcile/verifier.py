@@ -18,6 +18,7 @@ from proxy.odata.uri import format_key, key_test
 from proxy.reconcile.changes import ChangeLog
 from proxy.reconcile.mirror import next_link, read_json
 from proxy.reconcile.ports import Fetched, Provenance, Source, Stored
+from proxy.reconcile.readiness import Verification
 from proxy.reconcile.service import Service
 from proxy.reconcile.stamp import Comparison, Stamp, compare
 
@@ -76,7 +77,7 @@ class Verifier:
         upstream's answer is no page.
         """
         result = Verified(entity_set.name)
-        began = await self._service.store.next_fetch_number()
+        began_at, began = self._service.now(), await self._service.store.next_fetch_number()
         seen: set[EntityKey] = set()
         if sample is None:
             async for states in self._whole(entity_set, model):
@@ -86,6 +87,10 @@ class Verifier:
             await self._sampled(entity_set, model, sample, seen, result, repair=repair)
         result.upstream = len(seen)
         await self._extra(entity_set, model, seen, began, result, repair=repair)
+        if sample is None:
+            counts = (result.upstream, result.mirror, result.contents, result.drift.total(), result.repaired)
+            verification = Verification(began_at, began, *counts)
+            await self._service.store.save_verification(entity_set.name, verification)
         return result
 
     async def _whole(self, entity_set: EntitySet, model: Model) -> AsyncIterator[Sequence[Fetched]]:

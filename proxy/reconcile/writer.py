@@ -236,9 +236,19 @@ class Writer:
             )
         if not await self._sender.settle(intent, settlement):
             return False
+        if look.fetched is not None:
+            self._count_computed(operation, before, look.fetched, ask, model)
         for touched in stale:
             self._feeder.refresh(touched.entity_set, [touched.key], ask, model)
         return True
+
+    def _count_computed(
+        self, operation: Write, before: Before, after: Fetched, ask: Ask, model: Model
+    ) -> None:
+        content_type = ask.request.headers.get("Content-Type", "")
+        posted = read_posted(operation, ask.request.body, content_type, model)
+        values = None if isinstance(operation, CreateEntity) else before.values
+        self._mirror.sets.computed.note(operation.entity_set, posted, values, after.values)
 
     async def _read_back(
         self, operation: Write, intent: Intent, reply: Reply, ask: Ask, model: Model

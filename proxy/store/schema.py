@@ -111,6 +111,7 @@ SHADOW_EXAMPLES = Table(
     Column("shape", Text),
     Column("entity_key", Text),
     Column("request_id", Text),
+    Column("found_at", _INSTANT),
     Column("mirror", Text),
     Column("upstream", Text),
     Column("kind", Text),
@@ -149,6 +150,30 @@ AUTHORITIES = Table(
     Column("epoch", BigInteger),
     Column("since", _INSTANT),
     Column("by", Text),
+)
+
+VERIFICATIONS = Table(
+    "verifications",
+    _METADATA,
+    Column("entity_set", Text, primary_key=True),
+    Column("began_at", _INSTANT),
+    Column("number", BigInteger),
+    Column("upstream", BigInteger),
+    Column("mirror", BigInteger),
+    Column("contents", BigInteger),
+    Column("drift", BigInteger),
+    Column("repaired", BigInteger),
+)
+
+COMPUTED = Table(
+    "computed",
+    _METADATA,
+    Column("entity_set", Text, primary_key=True),
+    Column("property", Text, primary_key=True),
+    Column("differed", BigInteger),
+    Column("changed", BigInteger),
+    Column("filled", BigInteger),
+    Column("last_at", _INSTANT),
 )
 
 CONFLICTS = Table(

@@ -349,6 +349,16 @@ class Statements:
         return compiled(select(func.count()).select_from(some.subquery()))
 
     @cached_property
+    def unsettled(self) -> Statement:
+        """Keys of the entities that are to be fetched again because of a fetch or a write above `number`."""
+        held = self._table.c
+        return compiled(
+            select(*(key.column.label(key.name) for key in self._keys))
+            .where(held.document.is_not(None), not_(held.settled), held.fetch_number > bindparam("number"))
+            .order_by(*(key.column for key in self._keys))
+        )
+
+    @cached_property
     def page(self) -> Statement:
         """The first `limit` entities in the order of their keys: their keys' columns, then HELD."""
         return self._page()

@@ -18,6 +18,7 @@ from proxy.store.changelog import ChangeLog
 from proxy.store.conflicts import Conflicts
 from proxy.store.engine import Engine, compiled
 from proxy.store.entities import Entities
+from proxy.store.evidence import EvidenceTable
 from proxy.store.find import Finding
 from proxy.store.intents import Intents
 from proxy.store.learned import Learned
@@ -50,6 +51,7 @@ class PostgresStore(
     Progress,
     Sweeps,
     AuthorityTable,
+    EvidenceTable,
 ):
     """The mirror in Postgres.
 

@@ -82,6 +82,13 @@ class Sweeps(Part):
         ((found,),) = await self._engine.fetch(query, {"looked_at": looked_at, "since": made.since})
         return bool(found)
 
+    async def unsettled_since(self, entity_set: EntitySet, number: int) -> Sequence[EntityKey]:
+        """Entities that a fetch or a write above this number left to be fetched again."""
+        table = await self._tables.of(entity_set)
+        rows = await self._engine.fetch(table.statements.unsettled, {"number": number})
+        names = entity_set.entity_type.key
+        return [tuple(zip(names, row, strict=True)) for row in rows]
+
     async def index_keys(self, entity_set: EntitySet) -> None:
         """Make `absent_keys` fast, however many entities there are."""
         table = await self._tables.of(entity_set)

@@ -14,6 +14,7 @@ PORTS = {
     "proxy.reconcile.history",
     "proxy.reconcile.ports",
     "proxy.reconcile.progress",
+    "proxy.reconcile.readiness",
     "proxy.reconcile.stamp",
 }
 MAY_IMPORT: dict[str, set[str]] = {

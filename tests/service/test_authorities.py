@@ -288,6 +288,7 @@ async def test_what_is_known_stands_while_the_database_is_away() -> None:
     seen: list[Observation] = []
     authorities = Authorities(table, seen.append, wait_s=0)
     await authorities.read()
+    seen.clear()
     table.is_there = False
     authorities._read_at = None
     await authorities.follow(["AccountSet"])

@@ -124,6 +124,16 @@ OBSERVATIONS = [
         [("sweeps_stopped_total", {"entity_set": "AccountSet"}, 1)],
     ),
     (
+        seen.AuthorityChanged(("AccountSet", "TaskSet"), "mirror", "someone"),
+        {"entity_sets": ["AccountSet", "TaskSet"], "authority": "mirror", "by": "someone"},
+        [
+            ("authority", {"entity_set": "TaskSet", "authority": "mirror"}, 1),
+            ("authority", {"entity_set": "TaskSet", "authority": "upstream"}, 0),
+        ],
+    ),
+    (seen.CutoverEnded(("AccountSet",), "mirror", "someone"), {"authority": "mirror", "by": "someone"}, []),
+    (seen.CutoverGivenUp(("AccountSet",), "upstream"), {"authority": "upstream"}, []),
+    (
         seen.TaskFailed("settle", ValueError(SECRET)),
         {"task": "settle", "error": "ValueError"},
         [("unexpected_errors_total", {}, 1)],
