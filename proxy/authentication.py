@@ -18,24 +18,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from aiohttp import web
-from aiohttp.typedefs import Handler, Middleware
 from cachetools import TTLCache
 
 from proxy.caller_settings import CallerSettings, Network
-from proxy.errors import error_response
 from proxy.passwords import PasswordHash, token_hash
 from proxy.reconcile.errors import LoginRequired, RightMissing, TooManyLogins
 from proxy.reconcile.observations import CallerRefused, Observe
-from proxy.reconcile.rights import ANYBODY, NOBODY, Rights
+from proxy.reconcile.rights import ANYBODY, Rights
 
 # What the caller of a request may do, and its name.
 CALLER: web.RequestKey[Rights] = web.RequestKey("caller", Rights)
-
-# Whoever watches the process needs no name.
-OPEN = frozenset({"/healthz", "/readyz"})
-_ODATA = ("/mirror", "/model")
-_SAID_TOO = ("Proxy-Status", "WWW-Authenticate", "Retry-After")
-_REFUSALS = (LoginRequired, RightMissing, TooManyLogins)
 
 _FAILURES = 10  # of one address within _FAILURES_S, and no more passwords of its are looked at
 _FAILURES_S = 60.0
@@ -172,27 +164,3 @@ def _source(request: web.BaseRequest) -> str:
     if isinstance(address, ipaddress.IPv6Address):
         return str(ipaddress.ip_network((int(address), 64), strict=False))
     return str(address)
-
-
-def known_callers(authenticator: Authenticator) -> Middleware:
-    """A middleware of the services listener: lets in who may come, and says what is wrong with others.
-
-    Handlers find the caller's rights at CALLER, and raise RightMissing.
-    """
-
-    @web.middleware
-    async def let_in(request: web.Request, handler: Handler) -> web.StreamResponse:
-        try:
-            request[CALLER] = NOBODY if request.path in OPEN else await authenticator.rights_of(request)
-            return await handler(request)
-        except _REFUSALS as error:
-            response = error_response(error, ", ".join(request.headers.getall("Accept", [])))
-            if request.path.startswith(_ODATA):
-                return response
-            plain = web.json_response({"error": str(error)}, status=response.status)
-            plain.headers.extend(
-                (name, value) for name, value in response.headers.items() if name in _SAID_TOO
-            )
-            return plain
-
-    return let_in

@@ -71,9 +71,11 @@ def _of_caller_mode(settings: Settings) -> Iterator[str]:
 
 def _of_one_identity(settings: Settings) -> Iterator[str]:
     auth = settings.upstream.auth
-    if not _is_loopback(settings.listen):
-        whose = f"the rights of {auth.user}" if auth.user and auth.mode != "service" else "the proxy's rights"
-        yield f"listen: whoever reaches {settings.listen} has {whose}; the proxy does not ask who they are"
+    if not settings.callers and not _is_loopback(settings.listen):
+        yield (
+            f"listen: whoever reaches {settings.listen} has the proxy's rights; it does not ask who they are"
+            " while there are no callers"
+        )
     if auth.mode == "service" and (auth.user or auth.password.get_secret_value() or auth.password_file):
         yield "upstream.auth: user and password are not used in mode 'service'"
     if settings.upstream.service.mode:
@@ -97,7 +99,8 @@ def _of_login(table: str, login: LoginSettings, settings: Settings) -> Iterator[
 
 
 def _of_callers(settings: Settings) -> Iterator[str]:
-    is_plain = not settings.tls.certificate and not settings.services_listen.is_loopback
+    addresses = (settings.listen, settings.services_listen)
+    is_plain = not settings.tls.certificate and not all(each.is_loopback for each in addresses)
     for name, caller in settings.callers.items():
         if caller.basic is not None and is_plain:
             yield f"callers.{name}.basic: without tls.certificate passwords cross the network in the clear"

@@ -9,6 +9,7 @@ from hashlib import blake2b
 from aiohttp import web
 from multidict import CIMultiDict
 
+from proxy.authentication import CALLER
 from proxy.middleware import ENTITY_SET, OPERATION, REQUEST_ID
 from proxy.odata.edm import Model
 from proxy.odata.headers import parse_cache_control
@@ -23,8 +24,9 @@ from proxy.odata.operation import (
     parse_operation,
 )
 from proxy.odata.origins import rewrite_origins
+from proxy.odata.relationships import Relationships
 from proxy.odata.uri import split_target
-from proxy.passthrough import pass_through, proxy_origin, upstream_target
+from proxy.passthrough import fields_for_upstream, pass_through, proxy_origin, upstream_target
 from proxy.reconcile.authority import Authorities
 from proxy.reconcile.batch_writer import BatchWriter
 from proxy.reconcile.errors import NotInMirror
@@ -33,13 +35,14 @@ from proxy.reconcile.freshness import allowed_age
 from proxy.reconcile.messages import Messages
 from proxy.reconcile.metadata import Metadata
 from proxy.reconcile.mirror_reader import MirrorReader
+from proxy.reconcile.permission import Permission
 from proxy.reconcile.ports import Caller, Directives, Request, UpstreamTooLong
 from proxy.reconcile.reader import Reader
+from proxy.reconcile.rights import Rights
 from proxy.reconcile.writer import Writer
 from proxy.responses import Responses
 from proxy.soap import is_message, pass_message
 from proxy.uploads import Upload
-from proxy.upstream.headers import request_headers
 from proxy.upstream.login import AnyClient
 
 _NOTHING_KNOWN = Model("", {}, {}, {})
@@ -87,22 +90,27 @@ class Handler:
         self._learns_from_callers = learns_from_callers
         self._logs_in = logs_in
         self._next_load = 0.0
+        self._relationships: tuple[Model, Relationships] | None = None
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         origin = proxy_origin(request, self._public_origin)
         model = self._metadata.model or _NOTHING_KNOWN
-        headers = request_headers(request.raw_headers)
+        headers = fields_for_upstream(request)
         target = upstream_target(request)
         connection = self._upstream.pin(request.task, headers)
         operation = parse_operation(request.method, target, headers, self._root_path, model)
         request[OPERATION] = type(operation).__name__
+        permission = self._permission(request, model)
+        permission.require(operation, Request(request.method, target, headers))
         if not isinstance(operation, Opaque):
             if operation.entity_set is not None:
                 request[ENTITY_SET] = operation.entity_set.name
                 await self._authorities.follow([operation.entity_set.name])
             if _directives(headers).only_if_cached and request.method == "GET":
                 caller = self._caller(request, headers, connection)
-                answer: Answer = await self._from_mirror_alone(operation, target, headers, caller, origin)
+                answer: Answer = await self._from_mirror_alone(
+                    operation, target, headers, caller, origin, request[CALLER]
+                )
                 return await self._responses.respond(request, answer, origin)
         if isinstance(operation, Opaque) and is_message(request.method, target):
             return await pass_message(
@@ -124,6 +132,7 @@ class Handler:
                 connection=connection,
             )
         ask = await self._ask(request, target, headers, origin, connection)
+        permission.require_body(operation, ask.request)
         try:
             answer = await self._answer(operation, ask, model)
         except UpstreamTooLong:
@@ -131,6 +140,11 @@ class Handler:
                 raise
             return await pass_through(request, self._upstream, client_origin=origin, connection=connection)
         return await self._responses.respond(request, answer, origin)
+
+    def _permission(self, request: web.Request, model: Model) -> Permission:
+        if self._relationships is None or self._relationships[0] is not model:
+            self._relationships = (model, Relationships(model))
+        return Permission(request[CALLER], model, self._relationships[1], self._root_path)
 
     async def _answer(
         self, operation: ReadEntity | ReadCollection | Write | SendBatch | Forwarded, ask: Ask, model: Model
@@ -157,13 +171,16 @@ class Handler:
         headers: CIMultiDict[str],
         caller: Caller,
         origin: str,
+        rights: Rights,
     ) -> FromMirror:
         """Answer `only-if-cached`, no older than the request allows. Raises NotInMirror."""
         if not self._reader.visibility.may_be_shown(operation, caller):
             raise NotInMirror("What this caller may see, only upstream can say.")
         path, query = split_target(target)
         length = len(self._root_path)
-        ask = MirrorAsk(origin + path[:length], path[length:], query, headers, only_if_cached=True)
+        ask = MirrorAsk(
+            origin + path[:length], path[length:], query, headers, only_if_cached=True, rights=rights
+        )
         answer = await self._mirror_reader.read(ask, self._metadata.model)
         limit = allowed_age(_directives(headers))
         if limit < math.inf and (answer.age is None or answer.age >= limit):
@@ -204,7 +221,7 @@ class Handler:
 
     def _caller(self, request: web.Request, headers: CIMultiDict[str], connection: object | None) -> Caller:
         credentials = None if self._logs_in else _credentials(headers, connection)
-        return Caller(credentials, None, request.remote)
+        return Caller(credentials, request[CALLER].user, request.remote)
 
     def _to_upstream(self, body: bytes, headers: CIMultiDict[str]) -> bytes:
         """The client's body, with upstream's origin where it names the proxy's (rule 12)."""

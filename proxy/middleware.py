@@ -9,16 +9,22 @@ import uuid
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from proxy.authentication import CALLER
+from proxy.authentication import CALLER, Authenticator
 from proxy.errors import TABLE, error_response
 from proxy.events import Events
 from proxy.odata.headers import effective_method
-from proxy.reconcile.rights import ANYBODY
+from proxy.reconcile.errors import LoginRequired, RightMissing, TooManyLogins
+from proxy.reconcile.rights import ANYBODY, NOBODY
 from proxy.upstream.calls import UpstreamCall, upstream_calls
 
 REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
 OPERATION: web.RequestKey[str] = web.RequestKey("operation", str)
 ENTITY_SET: web.RequestKey[str] = web.RequestKey("entity_set", str)
+# Whoever watches the process needs no name.
+OPEN = frozenset({"/healthz", "/readyz"})
+_ODATA = ("/mirror", "/model")
+_SAID_TOO = ("Proxy-Status", "WWW-Authenticate", "Retry-After")
+_REFUSALS = (LoginRequired, RightMissing, TooManyLogins)
 _SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
@@ -79,3 +85,41 @@ def _decision(cache_status: str | None) -> str:
         return "hit"
     found = re.search(r"fwd=([a-z-]+)", cache_status)
     return found[1] if found else "own"
+
+
+def known_callers(authenticator: Authenticator) -> Middleware:
+    """A middleware of the services listener: lets in who may come, and says what is wrong with others.
+
+    Handlers find the caller's rights at CALLER, and raise RightMissing.
+    """
+
+    @web.middleware
+    async def let_in(request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            request[CALLER] = NOBODY if request.path in OPEN else await authenticator.rights_of(request)
+            return await handler(request)
+        except _REFUSALS as error:
+            response = error_response(error, ", ".join(request.headers.getall("Accept", [])))
+            if request.path.startswith(_ODATA):
+                return response
+            plain = web.json_response({"error": str(error)}, status=response.status)
+            plain.headers.extend(
+                (name, value) for name, value in response.headers.items() if name in _SAID_TOO
+            )
+            return plain
+
+    return let_in
+
+
+def upstreams_callers(authenticator: Authenticator) -> Middleware:
+    """A middleware of the main listener, inside of its canonical line: lets in who may come.
+
+    Who asks is at CALLER; what it may ask is for the handler to say.
+    """
+
+    @web.middleware
+    async def let_in(request: web.Request, handler: Handler) -> web.StreamResponse:
+        request[CALLER] = await authenticator.rights_of(request)
+        return await handler(request)
+
+    return let_in

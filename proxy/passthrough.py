@@ -17,7 +17,9 @@ from aiohttp import HttpVersion11, web
 from aiohttp.http import SERVER_SOFTWARE
 from multidict import CIMultiDict
 
+from proxy.authentication import CALLER
 from proxy.reconcile.ports import UpstreamFailure
+from proxy.reconcile.rights import ANYBODY
 from proxy.uploads import CLIENT_PATIENCE_S, Upload
 from proxy.upstream.client import (
     MAX_HEADERS,
@@ -103,7 +105,7 @@ async def pass_through(
     gets a request it can see is cut, or none), HTTPNotImplemented for CONNECT, which asks for a tunnel.
     """
     target = upstream_target(request)
-    headers = request_headers(request.raw_headers)
+    headers = fields_for_upstream(request)
     upload = Upload(request, body_limit) if request.body_exists else None
     response = None
     try:
@@ -121,6 +123,14 @@ async def pass_through(
         else:
             raise
     return response
+
+
+def fields_for_upstream(request: web.Request) -> CIMultiDict[str]:
+    """The request's fields that go on, without what says to the proxy itself who is calling."""
+    headers = request_headers(request.raw_headers)
+    if request.get(CALLER, ANYBODY).who:
+        headers.popall("Authorization", None)
+    return headers
 
 
 def upstream_target(request: web.Request) -> str:

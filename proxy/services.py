@@ -8,10 +8,10 @@ from urllib.parse import unquote
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from proxy.authentication import CALLER, Authenticator, known_callers
+from proxy.authentication import CALLER, Authenticator
 from proxy.events import Events
 from proxy.metrics import Metrics
-from proxy.middleware import ENTITY_SET, OPERATION, canonical_line
+from proxy.middleware import ENTITY_SET, OPERATION, canonical_line, known_callers
 from proxy.mirror_batch import answer_batch
 from proxy.odata.errors import ODataError
 from proxy.odata.uri import split_target

@@ -26,6 +26,7 @@ from proxy.caller_settings import CallerSettings, ShownSettings, problems_of
 from proxy.odata.models import ModelDefinition, PropertyDefinition
 from proxy.reconcile.policy import Effect, Policies, Policy, PollRules, SweepRules, SyncRules
 from proxy.setting_tables import (
+    LOGIN_MODES,
     BackgroundSettings,
     CutoverSettings,
     DatabaseSettings,
@@ -176,12 +177,19 @@ class Settings(Table):
 
 
 def exposed(settings: Settings) -> list[str]:
-    """What is open to who has not said who they are; nothing but a machine's own users may have that."""
-    if settings.callers or settings.services_listen.is_loopback:
-        return []
+    """What is open to who has not said who they are; nothing but a machine's own users may have that.
+
+    Upstream's namespace is, where upstream asks nobody either, and where it asks each client itself.
+    """
+    logs_in = settings.upstream.auth.mode in LOGIN_MODES
+    listeners = {"services_listen": settings.services_listen} | (
+        {"listen": settings.listen} if logs_in else {}
+    )
     return [
-        f"services_listen: {settings.services_listen} is more than the loopback, so callers must say who they"
-        " are: name them ([callers.NAME]; `syncpoint token NAME` makes a token)"
+        f"{name}: {address} is more than the loopback, so callers must say who they are: name them"
+        " ([callers.NAME]; `syncpoint token NAME` makes a token)"
+        for name, address in listeners.items()
+        if not settings.callers and not address.is_loopback
     ]
 
 

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 from aiohttp import web
 
+from proxy.authentication import CALLER
 from proxy.odata.edm import Model
 from proxy.odata.soap import PATH
 from proxy.passthrough import pass_through
@@ -66,7 +67,7 @@ async def pass_message(
     connection: object | None,
 ) -> web.StreamResponse:
     """Pass a message through. Raises what `pass_through` and `Messages.mark` raise."""
-    provenance = Provenance(Source.CLIENT_WRITE, request_id, None, request.remote)
+    provenance = Provenance(Source.CLIENT_WRITE, request_id, request[CALLER].user, request.remote)
     watched = _Watched(messages, model, provenance)
     outcome: Outcome | None = None
     try:

@@ -13,7 +13,7 @@ from proxy.changes import Pulse, changes_handler
 from proxy.console.api import Api
 from proxy.handlers import Handler
 from proxy.metrics import Metrics
-from proxy.middleware import canonical_line
+from proxy.middleware import canonical_line, upstreams_callers
 from proxy.model_route import ModelRoute
 from proxy.passthrough import drop_added_headers, server_options
 from proxy.reconcile.batch_writer import BatchWriter
@@ -32,7 +32,7 @@ from proxy.settings import Settings
 from proxy.tls import Tls
 
 
-def main_app(parts: Parts, drivers: Drivers) -> web.Application:
+def main_app(parts: Parts, drivers: Drivers, authenticator: Authenticator) -> web.Application:
     """Upstream's namespace and nothing else."""
     settings, events = parts.settings, parts.events
     handler = Handler(
@@ -60,7 +60,9 @@ def main_app(parts: Parts, drivers: Drivers) -> web.Application:
         learns_from_callers=parts.upstream.own is None,
         logs_in=parts.upstream.callers is not parts.upstream.client,
     )
-    app = web.Application(middlewares=[canonical_line(events), _all_to(handler)])
+    app = web.Application(
+        middlewares=[canonical_line(events), upstreams_callers(authenticator), _all_to(handler)]
+    )
     app.on_response_prepare.append(drop_added_headers)
     return app
 

@@ -83,9 +83,12 @@ async def running(
         poller = Poller(service, settings.poll_rules())
         sweeper = Sweeper(service, settings.sweep_rules())
         callers = callers_drivers(parts, draw, None if upstream.own else settler.settle_seen)
-        main = main_app(parts, callers)
         models = await _models(parts)
         authenticator = _authenticator(parts)
+        # Where clients log in upstream as themselves, what they say of it is for upstream.
+        asks_itself = settings.upstream.auth.mode != "caller"
+        nobody = Authenticator({}, events.observe)
+        main = main_app(parts, callers, authenticator if asks_itself else nobody)
         tasks = _tasks(parts, service, (settler, poller, sweeper))
         stack.push_async_callback(parts.background.stop)
         stack.push_async_callback(cancelled, tasks)

@@ -30,6 +30,7 @@ def test_the_defaults_with_a_service_root_are_fine() -> None:
     ("overrides", "said"),
     [
         ({"upstream.service_root": ""}, "upstream.service_root: not set"),
+        ({"listen": "0.0.0.0:80"} | BASIC, "listen: 0.0.0.0:80 is more than the loopback"),
         ({"services_listen": "0.0.0.0:80"}, "services_listen: 0.0.0.0:80 is more than the loopback"),
         ({"upstream.service_root": "http://localhost:8010/x"}, "leads to the proxy itself"),
         (
@@ -56,7 +57,6 @@ def test_problems(overrides: dict[str, Any], said: str) -> None:
         (CALLER, "upstream.service: not set"),
         ({"upstream.auth.mode": "caller"}, "nothing is mirrored"),
         (CALLER | {"defaults.stale_if_error_s": 60}, "defaults.stale_if_error_s: never"),
-        ({"listen": "0.0.0.0:80"} | BASIC, "has the rights of svc"),
         ({"listen": "0.0.0.0:80"}, "has the proxy's rights"),
         (
             {"services_listen": "0.0.0.0:80", "callers.one": password_of("u", "p", read=["*"])},
