@@ -23,13 +23,13 @@ from pathlib import Path
 import psycopg2
 
 from proxy.odata.edm import EntityKey, EntitySet, EntityType, Model, Property
-from proxy.reconcile.ports import Fetched, Provenance, Source
+from proxy.reconcile.ports import Fetched, Provenance, Query, Source
 from proxy.reconcile.stamp import Stamp
 from proxy.store import EmbeddedPostgres, PostgresStore
 
 PER_ENTITY = 20
 READS = 2000
-QUARTERS = 8
+HALF_YEARS = 10
 NAMES = [f"new_Property{number}" for number in range(200)]
 TYPES = {"AccountId": "Edm.Guid", "ModifiedOn": "Edm.DateTime", **dict.fromkeys(NAMES, "Edm.String")}
 ACCOUNT = EntityType(
@@ -37,21 +37,21 @@ ACCOUNT = EntityType(
 )
 ACCOUNTS = EntitySet("AccountSet", ACCOUNT)
 MODEL = Model("Context", {ACCOUNT.qualified_name: ACCOUNT}, {}, {"AccountSet": ACCOUNTS})
-BEGIN = datetime(2024, 1, 1, tzinfo=UTC)
+BEGIN = datetime(2021, 7, 1, tzinfo=UTC)
 
-# The history of every entity, its revisions spread over two years and as many partitions as that takes.
+# The history of every entity, its revisions spread over five years and as many partitions as that takes.
 FILL = """
-DO $$ BEGIN FOR q IN 0..%(quarters)s - 1 LOOP
+DO $$ BEGIN FOR h IN 0..%(half_years)s - 1 LOOP
     EXECUTE format(
         'CREATE TABLE syncpoint.%%I PARTITION OF syncpoint.revisions FOR VALUES FROM (%%L) TO (%%L)',
-        'old_' || q, timestamptz '2024-01-01Z' + q * interval '3 months',
-        timestamptz '2024-01-01Z' + (q + 1) * interval '3 months');
+        'old_' || h, timestamptz '2021-07-01Z' + h * interval '6 months',
+        timestamptz '2021-07-01Z' + (h + 1) * interval '6 months');
 END LOOP; END $$;
 INSERT INTO syncpoint.revisions (entity_set, entity_key, fetch_number, recorded_at, effective_at, source,
     request_id, document, gap)
 SELECT entity_set, entity_key, 0, at, at, 'poll', '', document, true
 FROM syncpoint.revisions, generate_series(1, %(each)s) number,
-    LATERAL (SELECT timestamptz '2024-01-01Z' + (number - random()) * interval '36 days' AS at) moment
+    LATERAL (SELECT timestamptz '2021-07-01Z' + (number - random()) * interval '94 days' AS at) moment
 WHERE fetch_number > 0;
 """
 
@@ -63,10 +63,12 @@ def state(key: EntityKey, number: int) -> Fetched:
     return Fetched(key, document, values, stamp, document.encode()[:16], True, number + 1, BEGIN)
 
 
-async def timed(keys: list[EntityKey], read: Callable[[EntityKey], Awaitable[object]]) -> list[float]:
+async def timed(
+    keys: list[EntityKey], read: Callable[[EntityKey], Awaitable[object]], reads: int = READS
+) -> list[float]:
     """Milliseconds of each read."""
     taken = []
-    for key in random.choices(keys, k=READS):
+    for key in random.choices(keys, k=reads):
         started = time.perf_counter()
         assert await read(key)
         taken.append((time.perf_counter() - started) * 1000)
@@ -80,7 +82,7 @@ async def compare(url: str, revisions: int) -> None:
         states = [state(key, number) for number, key in enumerate(keys[start : start + 500])]
         await store.put(ACCOUNTS, states, Provenance(Source.BACKFILL))
     with closing(psycopg2.connect(url)) as connection, connection, connection.cursor() as cursor:
-        cursor.execute(FILL, {"quarters": QUARTERS, "each": PER_ENTITY - 1})
+        cursor.execute(FILL, {"half_years": HALF_YEARS, "each": PER_ENTITY - 1})
     with closing(psycopg2.connect(url)) as connection:
         connection.autocommit = True
         connection.cursor().execute("VACUUM ANALYZE")
@@ -88,17 +90,20 @@ async def compare(url: str, revisions: int) -> None:
     async def plain(key: EntityKey) -> object:
         return await store.get(ACCOUNTS, [key])
 
-    async def as_of(key: EntityKey) -> object:
-        return await store.as_of(ACCOUNTS, key, BEGIN + timedelta(days=random.uniform(60, 680)))
+    def moment() -> datetime:
+        return BEGIN + timedelta(days=random.uniform(100, 1780))
 
-    async def all_as_of(_: EntityKey) -> object:
-        return await store.all_as_of(ACCOUNTS, BEGIN + timedelta(days=random.uniform(60, 680)))
+    async def as_of(key: EntityKey) -> object:
+        return await store.at(moment()).get(ACCOUNTS, [key])
+
+    async def page_as_of(_: EntityKey) -> object:
+        return await store.at(moment()).find(Query(ACCOUNTS))
 
     await timed(keys, plain)
     base = statistics.median(await timed(keys, plain))
-    for name, read in (("plain mirror read", plain), ("as-of read", as_of), ("as-of page of 50", all_as_of)):
-        await timed(keys[:10], read)
-        taken = statistics.median(await timed(keys, read))
+    for name, read in (("plain mirror read", plain), ("as-of read", as_of), ("as-of page of 50", page_as_of)):
+        await timed(keys, read, 3)
+        taken = statistics.median(await timed(keys, read, 20 if read is page_as_of else READS))
         print(f"{name:20} {taken:8.3f} ms  {taken / base:6.2f}")
     await store.close()
 

@@ -188,6 +188,48 @@ def resolve(config: Path | None, numbers: tuple[int, ...], entity_set: str | Non
     sys.exit(0 if is_done else FAILED)
 
 
+@main.group(invoke_without_command=True)
+@CONFIG
+@click.pass_context
+def sweeps(context: click.Context, config: Path | None) -> None:
+    """List what sweeps for deletes found and do not believe before you have: number, set, what, when."""
+    context.obj = config
+    if context.invoked_subcommand is None:
+        from proxy.operating import list_sweeps
+
+        with _exit_codes():
+            for found in _run(list_sweeps, config):
+                found_at = f"{found.found_at:%Y-%m-%d %H:%M:%S}"
+                click.echo(f"{found.id}\t{found.entity_set}\t{found.kind}: {found.detail}\t{found_at}")
+
+
+@sweeps.command()
+@click.argument("numbers", nargs=-1, type=int, required=True, metavar="NUMBER...")
+@click.pass_obj
+def believe(config: Path | None, numbers: tuple[int, ...]) -> None:
+    """It is so: ask for each missing entity by its own URL, and bury what upstream says is gone."""
+    _answer_sweeps(config, numbers, True)
+
+
+@sweeps.command()
+@click.argument("numbers", nargs=-1, type=int, required=True, metavar="NUMBER...")
+@click.pass_obj
+def again(config: Path | None, numbers: tuple[int, ...]) -> None:
+    """It was wrong: sweep once more."""
+    _answer_sweeps(config, numbers, False)
+
+
+def _answer_sweeps(config: Path | None, numbers: tuple[int, ...], accepted: bool) -> None:
+    from proxy.operating import answer_sweeps
+
+    def report(number: int, result: str) -> None:
+        click.echo(f"{number}\t{result}")
+
+    with _exit_codes():
+        is_done = _run(lambda settings: answer_sweeps(settings, numbers, accepted, report), config)
+    sys.exit(0 if is_done else FAILED)
+
+
 @main.command()
 @CONFIG
 def intents(config: Path | None) -> None:

@@ -15,7 +15,7 @@ from proxy.reconcile.background import Background, cancelled
 from proxy.reconcile.cutover import Cutover, Plan
 from proxy.reconcile.errors import SyncError
 from proxy.reconcile.feeder import Feeder
-from proxy.reconcile.history import Casebook, Conflict, IntentLine
+from proxy.reconcile.history import Casebook, Conflict, IntentLine, Question
 from proxy.reconcile.operator import CannotAct, Desk, NotFound, Operator, Written
 from proxy.reconcile.policy import Mode
 from proxy.reconcile.poller import Poller
@@ -60,6 +60,28 @@ async def list_conflicts(settings: Settings, entity_set: str | None) -> Sequence
     """The open ones. Raises what `working` raises."""
     async with _at_work(settings) as (*_, casebook):
         return await casebook.conflicts(entity_set, limit=10_000)
+
+
+async def list_sweeps(settings: Settings) -> Sequence[Question]:
+    """What sweeps wait for an answer to. Raises what `working` raises."""
+    async with _at_work(settings) as (*_, casebook):
+        return await casebook.questions()
+
+
+async def answer_sweeps(
+    settings: Settings, identities: Sequence[int], accepted: bool, report: Callable[[int, str], None]
+) -> bool:
+    """Answer these questions; True where each could be. Raises what `working` raises."""
+    is_done = True
+    async with _desk(settings) as (desk, _):
+        for identity in identities:
+            try:
+                question = await desk.answer(identity, accepted, _operator())
+                report(identity, f"{question.entity_set}: {'believed' if accepted else 'swept again'}")
+            except CannotAct as error:
+                is_done = False
+                report(identity, str(error))
+    return is_done
 
 
 async def list_intents(settings: Settings) -> Sequence[IntentLine]:

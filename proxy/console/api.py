@@ -46,6 +46,8 @@ class Api:
         app.router.add_get("/authorities", self.authorities)
         app.router.add_get("/effects", self.effects)
         app.router.add_get("/shadow", self.shadow)
+        app.router.add_get("/sweeps", self.sweeps)
+        app.router.add_post("/sweeps/{id:\\d+}/answer", self.answer)
         app.router.add_get("/sets", self.sets)
         app.router.add_get("/sets/{set}", self.entity_set)
         app.router.add_post("/sets/{set}/conflicts/resolve", self.resolve_all)
@@ -149,6 +151,20 @@ class Api:
         sets, origin = self._desk.model.entity_sets, _origin(request)
         found = await self._casebook.shadow_counts()
         return _json({"shapes": [views.shadow(shown, sets.get(shown.entity_set), origin) for shown in found]})
+
+    async def sweeps(self, request: web.Request) -> web.Response:
+        """What sweeps found and do not believe before an operator has."""
+        return _json({"questions": [views.question(shown) for shown in await self._casebook.questions()]})
+
+    async def answer(self, request: web.Request) -> web.Response:
+        """`{"accepted": true|false}`."""
+        accepted = (await _body(request)).get("accepted")
+        if type(accepted) is not bool:
+            raise ValueError(
+                'Say whether the sweep is to be believed: {"accepted": true}, or done again: false.'
+            )
+        identity = int(request.match_info["id"])
+        return _json(views.question(await self._desk.answer(identity, accepted, operator(request))))
 
     async def sets(self, request: web.Request) -> web.Response:
         return _json({"sets": await self._overview()})

@@ -13,6 +13,7 @@ from proxy.reconcile.history import (
     Conflict,
     IntentLine,
     LearnedEffect,
+    Question,
     Revision,
     SetOverview,
     ShadowCount,
@@ -122,6 +123,16 @@ def shadow(shown: ShadowCount, entity_set: EntitySet | None, origin: str) -> dic
             }
             for example in shown.examples
         ],
+    }
+
+
+def question(shown: Question) -> dict[str, Any]:
+    return {
+        "id": shown.id,
+        "entity_set": shown.entity_set,
+        "kind": shown.kind,
+        "detail": shown.detail,
+        "found_at": instant(shown.found_at),
     }
 
 

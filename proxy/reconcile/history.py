@@ -61,7 +61,7 @@ class History(Protocol):
         state may have held at the moment."""
 
     async def drop_revisions(self, days: Mapping[str, int], otherwise: int) -> Sequence[str]:
-        """Make room for the quarters to come, and drop what is older than its set keeps.
+        """Make room for what is to come, and drop what is older than its set keeps.
 
         `days`: how long sets keep revisions, `otherwise` all others; 0: for ever. The partitions that
         something was taken from. As-of reads of what remains find the same as before."""
@@ -103,6 +103,20 @@ class IntentLine:
     user: str | None
     client: str | None
     request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a sweep found and does not believe before an operator has: the deletes of the set wait.
+
+    `kind`: "empty" or "many missing"; `detail` says it in a sentence.
+    """
+
+    id: int
+    entity_set: str
+    kind: str
+    detail: str
+    found_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +205,12 @@ class Casebook(Protocol):
 
     async def intent_lines(self, *, limit: int = 200) -> Sequence[IntentLine]:
         """Writes that are open, or were given up as undetermined; oldest first."""
+
+    async def questions(self) -> Sequence[Question]:
+        """What sweeps ask and nobody has answered, oldest first."""
+
+    async def answer(self, identity: int, *, accepted: bool) -> Question | None:
+        """Record an operator's answer. None where there is no such question, or it has its answer."""
 
     async def sets_overview(self) -> Sequence[SetOverview]:
         """The sets of which anything is known, by name."""

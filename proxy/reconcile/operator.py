@@ -18,7 +18,7 @@ from proxy.odata.operation import MergeEntity
 from proxy.odata.uri import entity_path, parse_key
 from proxy.odata.verbose_json import members, restore_origins
 from proxy.reconcile.exchange import Ask, Relayed
-from proxy.reconcile.history import Casebook, Conflict, History, Revision
+from proxy.reconcile.history import Casebook, Conflict, History, Question, Revision
 from proxy.reconcile.observations import Observe, OperatorActed
 from proxy.reconcile.ports import Caller, Directives, Provenance, Reply, Request, Source
 from proxy.reconcile.service import Service
@@ -142,6 +142,19 @@ class Desk:
             raise CannotAct(f"{count} conflicts of {entity_set.name} are open: resolve them first.")
         await self._service.sets.learn(entity_set, forward_reason=None, lies=0)
         self._observe(OperatorActed("serve again", entity_set.name, "", who.name, who.client, who.id))
+
+    async def answer(self, identity: int, accepted: bool, who: Operator) -> Question:
+        """Say what holds of what a sweep found: true, that each missing entity be asked for by its URL and
+        believed; false, that the sweep was wrong and is to be done again.
+
+        Raises NotFound, StoreUnavailable.
+        """
+        question = await self._casebook.answer(identity, accepted=accepted)
+        if question is None:
+            raise NotFound(f"No sweep waits for an answer to {identity}.")
+        action = "believe sweep" if accepted else "sweep again"
+        self._observe(OperatorActed(action, question.entity_set, "", who.name, who.client, who.id))
+        return question
 
     # How
 

@@ -55,7 +55,7 @@ class Policy:
     title: str | None = None
     secured: frozenset[str] | None = None
     effects: tuple[Effect, ...] = ()
-    keep_revisions_days: int = 0  # by the quarter they were recorded in; 0: for ever
+    keep_revisions_days: int = 0  # by the half-year they were recorded in; 0: for ever
     max_age_s: float = 60.0
     deletes_may_lag: bool = False
     computed: frozenset[str] = frozenset()

@@ -21,14 +21,15 @@ from sqlalchemy import (
     literal_column,
     or_,
     select,
+    update,
 )
 
 from proxy.odata.verbose_json import members
-from proxy.reconcile.history import Conflict, IntentLine, LearnedEffect, SetOverview, Side
+from proxy.reconcile.history import Conflict, IntentLine, LearnedEffect, Question, SetOverview, Side
 from proxy.reconcile.ports import SetState, Source
 from proxy.store.engine import Row, Statement, compiled
 from proxy.store.part import Part
-from proxy.store.schema import CONFLICTS, INTENTS, NAMES, REVISIONS, SET_STATES
+from proxy.store.schema import CONFLICTS, FINDINGS, INTENTS, NAMES, REVISIONS, SET_STATES
 
 _CASE = ("id", "entity_set", "entity_key", "found_at", "request_id", "settled_at")
 _SIDE = ("document", "modified_on", "version_number")
@@ -114,6 +115,15 @@ _OVERVIEW = compiled(
     .order_by(func.coalesce(SET_STATES.c.entity_set, _tables.c.entity_set))
 )
 
+
+_ASKED = tuple(FINDINGS.c[name] for name in ("id", "entity_set", "kind", "detail", "found_at"))
+_QUESTIONS = compiled(select(*_ASKED).where(FINDINGS.c.accepted.is_(None)).order_by(FINDINGS.c.id))
+_ANSWER = compiled(
+    update(FINDINGS)
+    .values(accepted=bindparam("accepted"))
+    .where(FINDINGS.c.id == bindparam("identity"), FINDINGS.c.accepted.is_(None))
+    .returning(*_ASKED)
+)
 
 _RECENTLY = "1 day"
 _SOON = "5 seconds"
@@ -201,6 +211,16 @@ class Casebook(Part):
             if identity in (text := document[member.value_start : member.end]) and '"uri"' not in text
         )
 
+    async def questions(self) -> Sequence[Question]:
+        """What sweeps ask and nobody has answered, oldest first."""
+        return [_question(row) for row in await self._engine.fetch(_QUESTIONS)]
+
+    async def answer(self, identity: int, *, accepted: bool) -> Question | None:
+        """Record an operator's answer. None where there is no such question, or it has its answer."""
+        parameters = {"identity": identity, "accepted": accepted}
+        rows = await self._engine.transaction(lambda connection: connection.fetch(_ANSWER, parameters))
+        return _question(rows[0]) if rows else None
+
     async def sets_overview(self) -> Sequence[SetOverview]:
         """The sets of which anything is known, by name."""
         return [
@@ -232,3 +252,8 @@ def _conflict(row: Row) -> Conflict:
 
 def _utc(value: datetime | None) -> datetime | None:
     return value and value.astimezone(UTC)
+
+
+def _question(row: Row) -> Question:
+    identity, entity_set, kind, detail, found_at = row
+    return Question(identity, entity_set, kind, detail, found_at.astimezone(UTC))

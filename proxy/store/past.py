@@ -74,9 +74,11 @@ class PastTable(SetTable):
         states = _last_states(entity_set.name)
         key = entity_set.entity_type.key
         values = (_value(path, states, key).label(name) for path, name in names.items())
-        held = (value.label(name) for name, value in _held(entity_set.name, states).items())
+        since, of_set = states.c.effective_at, literal(entity_set.name, Text)
+        certain = func.syncpoint.is_certain(of_set, states.c.entity_key, since, _AT)
+        held = (value.label(name) for name, value in _held(states, certain).items())
         # Queries read and alias it, as they would a table; nothing writes to it.
-        self.table = typed("Any", select(*values, *held).subquery(entity_set.name))
+        self.table = typed("Any", select(*values, *held).subquery("past"))
         self._use(names)
 
 
@@ -107,10 +109,8 @@ def _value(path: TypedPath, states: FromClause, key: Sequence[str]) -> Sql:
     return cast(at if reader is None else getattr(func.syncpoint, reader)(at), type_)
 
 
-def _held(set_name: str, states: FromClause) -> dict[str, Sql]:
-    """HELD of a state of the past; `settled` says whether it is certain that it held at the moment."""
-    since = states.c.effective_at
-    certain = func.syncpoint.is_certain(literal(set_name, Text), states.c.entity_key, since, _AT)
+def _held(states: FromClause, certain: Sql) -> dict[str, Sql]:
+    """HELD of a state of the past; `certain`: that it held at the moment is what `settled` says."""
     values: dict[str, Sql] = {
         "document": states.c.document,
         "stamp_modified_on": cast(null(), DateTime),
@@ -119,7 +119,7 @@ def _held(set_name: str, states: FromClause) -> dict[str, Sql]:
         "digest": cast(null(), LargeBinary),
         "settled": certain,
         "fetch_number": literal(0, BigInteger),
-        "fetched_at": since,
+        "fetched_at": states.c.effective_at,
         "intents": literal(0, Integer),
         "conflict": cast(null(), BigInteger),
         "deleted_at": cast(null(), _INSTANT),
@@ -134,19 +134,17 @@ def _lookup() -> Any:
         .table_valued("key", with_ordinality="position")
         .render_derived(name="asked")
     )
-    of_set = cast(bindparam("of_set"), Text)
     state = (
-        func.syncpoint.revision_as_of(of_set, cast(asked.c.key, Text), _AT)
+        func.syncpoint.state_as_of(cast(bindparam("of_set"), Text), cast(asked.c.key, Text), _AT)
         .table_valued(
-            column("entity_key", Text),
             column("document", Text),
             column("deleted"),
             column("effective_at", _INSTANT),
+            column("certain"),
         )
         .lateral("state")
     )
-    held = _held("", state)
-    held["settled"] = func.syncpoint.is_certain(of_set, state.c.entity_key, state.c.effective_at, _AT)
+    held = _held(state, state.c.certain)
     held["deleted_at"] = case((state.c.deleted, state.c.effective_at))
     return select(asked.c.position, *held.values()).select_from(asked.join(state, true()))
 

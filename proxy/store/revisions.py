@@ -126,7 +126,7 @@ class Revisions(Part):
         return [revision_of(row) for row in await self._engine.fetch(_ALL_AS_OF, parameters)]
 
     async def drop_revisions(self, days: Mapping[str, int], otherwise: int) -> Sequence[str]:
-        """Make room for the quarters to come, and drop what is older than its set keeps.
+        """Make room for what is to come, and drop what is older than its set keeps.
 
         `days`: how long sets keep revisions, `otherwise` all others; 0: for ever. The partitions that
         something was taken from. As-of reads of what remains find the same as before.

@@ -30,6 +30,7 @@ from sqlalchemy.schema import CreateIndex
 from proxy.odata.edm import EntityKey, EntitySet
 from proxy.odata.uri import parse_key
 from proxy.store.engine import Connection, compiled
+from proxy.store.names import index_name
 from proxy.store.part import Part
 from proxy.store.schema import MISSING
 from proxy.store.set_table import SetTable
@@ -62,7 +63,9 @@ class Sweeps(Part):
     async def index_doubtful(self, entity_set: EntitySet) -> None:
         """Make `has_doubtful` fast, however many entities there are."""
         table = (await self._tables.of(entity_set)).table
-        index = Index(f"{table.name[:54]}_doubtful", table.c.intents, postgresql_where=_is_doubtful(table))
+        index = Index(
+            index_name(table.name, "doubtful"), table.c.intents, postgresql_where=_is_doubtful(table)
+        )
         creation = compiled(CreateIndex(index, if_not_exists=True))
         await self._engine.transaction(lambda connection: connection.execute(creation))
 

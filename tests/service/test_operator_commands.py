@@ -7,8 +7,9 @@ import os
 import sys
 from datetime import timedelta
 
+from lifecycle import load, mirrored, model_of
 from storing import query, revisions
-from world import World, world
+from world import JSON, World, world
 
 
 async def command(place: World, database_url: str, *arguments: str) -> tuple[int, str]:
@@ -92,3 +93,48 @@ async def test_intents_and_verify(database_url: str) -> None:
         assert (code, told.splitlines()[-1]) == (0, "  repaired: 1")
         code, told = await command(place, database_url, "verify", "NoSuchSet")
         assert (code, "NoSuchSet" in told) == (3, True)
+
+
+async def stopped_sweep(place: World) -> str:
+    """Have a sweep find nothing where there was something; the number of its question."""
+    organisation = place.sandbox.organisation
+    for key in organisation.keys("AccountSet"):
+        organisation.tables.drop("AccountSet", key)
+    query(place.proxy.store._connections._url, "DELETE FROM syncpoint.walks WHERE stage = 'sweep'")
+    await place.proxy.sweeper.sweep(model_of(place))
+    url = f"{place.proxy.services_url}/api/sweeps"
+    (asked,) = (await place.send(url, headers=JSON)).json()["questions"]
+    assert (asked["entity_set"], asked["kind"]) == ("AccountSet", "empty")
+    return str(asked["id"])
+
+
+async def test_sweeps_are_believed_or_done_again(database_url: str) -> None:
+    async with world(database_url, rows=4) as place:
+        await load(place)
+        number = await stopped_sweep(place)
+        code, told = await command(place, database_url, "sweeps")
+        assert (code, told.split("\t")[:2]) == (0, [number, "AccountSet"])
+        code, told = await command(place, database_url, "sweeps", "again", number, "999")
+        assert (code, told.splitlines()) == (
+            1,
+            [f"{number}\tAccountSet: swept again", "999\tNo sweep waits for an answer to 999."],
+        )
+        number = await stopped_sweep(place)
+        code, told = await command(place, database_url, "sweeps", "believe", number)
+        assert (code, told) == (0, f"{number}\tAccountSet: believed\n")
+        assert await command(place, database_url, "sweeps") == (0, "")
+        await place.proxy.sweeper.sweep(model_of(place))
+        assert mirrored(database_url) == []
+
+
+async def test_the_admin_api_answers_a_sweep(database_url: str) -> None:
+    async with world(database_url, rows=4) as place:
+        await load(place)
+        url = f"{place.proxy.services_url}/api/sweeps/{await stopped_sweep(place)}/answer"
+        headers = {**JSON, "Content-Type": "application/json"}
+        assert (await place.send(url, "POST", headers, b'{"accepted": 1}')).status == 400
+        answer = await place.send(url, "POST", headers, b'{"accepted": true}')
+        assert (answer.status, answer.json()["entity_set"]) == (200, "AccountSet")
+        assert (await place.send(url, "POST", headers, b'{"accepted": true}')).status == 404
+        await place.proxy.sweeper.sweep(model_of(place))
+        assert mirrored(database_url) == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -246,24 +247,66 @@ async def test_retention_of_one_set_leaves_the_others(store: PostgresStore, data
     assert len(await history(store)) == 2
 
 
-async def test_what_a_wrong_clock_dated_moves_into_its_quarter(
+async def test_what_a_wrong_clock_dated_moves_into_its_partition(
     store: PostgresStore, database_url: str
 ) -> None:
     await put(store, shown(1, 1, 1, Name="d1"))
-    latest = [name for name in partitions(database_url) if name[-2] == "q"][-1]
-    query(database_url, f"ALTER TABLE syncpoint.revisions DETACH PARTITION syncpoint.{latest}")
-    query(database_url, f"DROP TABLE syncpoint.{latest}")
-    query(database_url, "UPDATE syncpoint.revisions SET recorded_at = now() + interval '7 months'")
-    query(database_url, "UPDATE syncpoint.revisions SET recorded_at = recorded_at - interval '1 month'")
+    latest = without_the_last(database_url)
+    query(
+        database_url,
+        "UPDATE syncpoint.revisions SET recorded_at = (SELECT max(ending) + interval '1 day' FROM"
+        " syncpoint.revision_partitions())",
+    )
     await store.drop_revisions({}, 0)
     assert latest in partitions(database_url)
+    assert query(database_url, f"SELECT count(*) FROM syncpoint.{latest}") == [(1,)]
     assert len(await history(store)) == 1
+
+
+def without_the_last(url: str) -> str:
+    """Take the last partition away; its name."""
+    ((latest,),) = query(url, "SELECT name FROM syncpoint.revision_partitions() ORDER BY ending DESC LIMIT 1")
+    query(url, f"ALTER TABLE syncpoint.revisions DETACH PARTITION syncpoint.{latest}")
+    query(url, f"INSERT INTO syncpoint.revisions_other SELECT * FROM syncpoint.{latest}")
+    query(url, f"DROP TABLE syncpoint.{latest}")
+    return str(latest)
+
+
+async def test_partitions_are_of_half_years_and_reach_three_months_on(
+    store: PostgresStore, database_url: str
+) -> None:
+    await put(store, shown(1, 1, 1, Name="d1"))
+    ((latest,),) = query(database_url, "SELECT max(ending) FROM syncpoint.revision_partitions()")
+    assert latest > datetime.now(UTC) + timedelta(days=85)
+    assert (latest.astimezone(UTC).month, latest.astimezone(UTC).day) in ((1, 1), (7, 1))
+    assert all(
+        re.fullmatch(r"revisions_\d{4}_(01|07)|revisions_other", each) for each in partitions(database_url)
+    )
+
+
+async def test_partitions_of_before_stay_with_what_they_hold(store: PostgresStore, database_url: str) -> None:
+    """A quarter that holds something is kept, and the next partition begins behind it."""
+    await put(store, shown(1, 1, 1, Name="d1"))
+    for name in [each for each in partitions(database_url) if each != "revisions_other"]:
+        query(database_url, f"DROP TABLE syncpoint.{name}")
+    query(
+        database_url,
+        "DO $$ BEGIN EXECUTE format('CREATE TABLE syncpoint.revisions_2020q1 PARTITION OF syncpoint.revisions"
+        " FOR VALUES FROM (%%L) TO (%%L)', date_trunc('quarter', now()),"
+        " date_trunc('quarter', now()) + interval '3 months'); END $$",
+    )
+    await put(store, shown(1, 2, 2, Name="d2"))
+    await store.drop_revisions({}, 0)
+    assert query(database_url, "SELECT count(*) FROM syncpoint.revisions_2020q1") == [(1,)]
+    ((latest,),) = query(database_url, "SELECT max(ending) FROM syncpoint.revision_partitions()")
+    assert latest > datetime.now(UTC) + timedelta(days=85)
+    await put(store, shown(1, 3, 3, Name="d3"))
+    assert [json.loads(r.document or "", strict=False)["Name"] for r in await history(store)] == ["d2", "d3"]
 
 
 async def test_processes_keep_the_history_one_after_another(store: PostgresStore, database_url: str) -> None:
     await put(store, shown(1, 1, 1, Name="d1"))
-    latest = [name for name in partitions(database_url) if name[-2] == "q"][-1]
-    query(database_url, f"DROP TABLE syncpoint.{latest}")
+    latest = without_the_last(database_url)
     backdate(database_url, ("revisions_2020q1", "2020-01-01+00", "d1"))
     others = [PostgresStore(database_url) for _ in range(4)]
     dropped = await asyncio.gather(*(other.drop_revisions({}, 30) for other in others))
