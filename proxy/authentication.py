@@ -51,8 +51,17 @@ class Authenticator:
         observe: Observe,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        rights = {name: caller.rights(name) for name, caller in callers.items()}
         self._observe = observe
+        self._key = secrets.token_bytes(32)
+        self._right: TTLCache[bytes, Rights] = TTLCache(1000, _REMEMBERED_S, clock)
+        self._failed: TTLCache[str, int] = TTLCache(_ADDRESSES, _FAILURES_S, clock)
+        self._passwords = asyncio.Semaphore(_AT_ONCE)
+        self.use(callers)
+
+    def use(self, callers: Mapping[str, CallerSettings]) -> None:
+        """Know these callers, and no others any more."""
+        rights = {name: caller.rights(name) for name, caller in callers.items()}
+        self._right.clear()
         self._tokens = [(each, rights[name]) for name in callers for each in callers[name].token_sha256]
         self._basic: dict[str, _Basic] = {}
         self._networks: list[tuple[Network, Rights]] = []
@@ -64,10 +73,6 @@ class Authenticator:
         self._is_open = not callers
         # A user that is none takes as long as one that is.
         self._unknown = PasswordHash.of(secrets.token_urlsafe()) if self._basic else None
-        self._key = secrets.token_bytes(32)
-        self._right: TTLCache[bytes, Rights] = TTLCache(1000, _REMEMBERED_S, clock)
-        self._failed: TTLCache[str, int] = TTLCache(_ADDRESSES, _FAILURES_S, clock)
-        self._passwords = asyncio.Semaphore(_AT_ONCE)
 
     async def rights_of(self, request: web.BaseRequest) -> Rights:
         """What the caller of this request may do. Raises LoginRequired, TooManyLogins and RightMissing."""

@@ -72,22 +72,24 @@ def serve(
     """Run the proxy until SIGTERM or SIGINT."""
     if database_url is not None and data_dir is not None:
         raise click.UsageError("--database-url and --data-dir exclude each other")
+
+    def read() -> Settings:
+        overrides = {
+            "upstream.service_root": upstream,
+            "listen": listen,
+            "services_listen": services_listen,
+            "database_url": "" if data_dir is not None else database_url,
+            "data_dir": data_dir,
+        }
+        return Settings.load(config, overrides)
+
     with _exit_codes():
-        settings = Settings.load(
-            config,
-            {
-                "upstream.service_root": upstream,
-                "listen": listen,
-                "services_listen": services_listen,
-                "database_url": "" if data_dir is not None else database_url,
-                "data_dir": data_dir,
-            },
-        )
+        settings = read()
         if dump_config:
             click.echo(settings.to_toml(), nl=False)
             return
         _require_upstream(settings)
-        _run_proxy(settings)
+        _run_proxy(settings, read)
 
 
 @main.command()
@@ -359,7 +361,7 @@ def _require_upstream(settings: Settings) -> None:
         raise SettingsError(["upstream.service_root: not set; give --upstream or name it in a file"])
 
 
-def _run_proxy(settings: Settings) -> None:
+def _run_proxy(settings: Settings, read: Callable[[], Settings]) -> None:
     import uvloop
 
     from proxy.app import serve
@@ -369,7 +371,7 @@ def _run_proxy(settings: Settings) -> None:
         click.echo(f"Syncpoint answers at {url}, its services at {services_url}")
 
     configure_logging(settings.log.level, settings.log.format)
-    uvloop.run(serve(settings, ready=announce))
+    uvloop.run(serve(settings, read=read, ready=announce))
 
 
 @contextmanager

@@ -124,10 +124,19 @@ class Events:
             "proxy_started", version=version, url=url, services_url=services_url, service_root=service_root
         )
 
-    def proxy_reloaded(self, *, problems: Sequence[str]) -> None:
-        """Told to, the proxy has read its certificates again; with problems it goes on with those it had."""
-        log = self._log.error if problems else self._log.info
-        log("proxy_reloaded", problems=list(problems))
+    def proxy_reloaded(
+        self, *, problems: Sequence[str] = (), changed: Sequence[str] = (), need_restart: Sequence[str] = ()
+    ) -> None:
+        """Told to, the proxy has read its configuration and certificates again.
+
+        With problems it goes on with all that it had. Otherwise the settings `changed` are in force, and
+        those that `need_restart` differ and are not. Names of settings only.
+        """
+        if problems:
+            self._log.error("proxy_reloaded", problems=list(problems))
+            return
+        log = self._log.warning if need_restart else self._log.info
+        log("proxy_reloaded", changed=list(changed), need_restart=list(need_restart))
 
     def proxy_stopping(self, *, requests_in_flight: int) -> None:
         """No new connection is accepted; what is under way is brought to its end."""

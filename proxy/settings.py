@@ -193,6 +193,22 @@ def exposed(settings: Settings) -> list[str]:
     ]
 
 
+def differences(before: BaseModel, after: BaseModel, prefix: str = "") -> Iterator[str]:
+    """The dotted names of the settings that differ; those of an entity set or a caller as one."""
+    for name in type(before).model_fields:
+        one, other = getattr(before, name), getattr(after, name)
+        if isinstance(one, BaseModel) and isinstance(other, BaseModel):
+            yield from differences(one, other, f"{prefix}{name}.")
+        elif name in ("sets", "models", "callers"):
+            yield from (f"{name}.{each}" for each in _different(one, other))
+        elif one != other:
+            yield prefix + name
+
+
+def _different(one: Mapping[str, object], other: Mapping[str, object]) -> list[str]:
+    return sorted(name for name in {*one, *other} if one.get(name) != other.get(name))
+
+
 Location = tuple[int | str, ...]
 
 

@@ -18,19 +18,23 @@ class Tls:
 
     def __init__(self, settings: Settings) -> None:
         """Raises SettingsError where a file cannot be used."""
-        self._listener_files, self._upstream_files = settings.tls, settings.upstream.tls
         self.listeners = _listener_context(settings.tls) if settings.tls.certificate else None
         self.upstream = _upstream_context(settings.upstream.tls)
 
-    def reload(self) -> None:
-        """Read all files again. Raises SettingsError, and then nothing has changed."""
+    def reload(self, settings: Settings) -> None:
+        """Read all files again, of listeners that still speak TLS or still do not.
+
+        Raises SettingsError, and then nothing has changed.
+        """
         # On contexts of their own first: what is half loaded cannot be taken back.
         if self.listeners is not None:
-            _listener_context(self._listener_files)
-        _upstream_context(self._upstream_files)
+            _listener_context(settings.tls)
+        _upstream_context(settings.upstream.tls)
         if self.listeners is not None:
-            _load(self.listeners, self._listener_files, "tls")
-        _load_upstream(self.upstream, self._upstream_files)
+            self.listeners.minimum_version = _VERSIONS[settings.tls.min_version]
+            _load(self.listeners, settings.tls, "tls")
+        self.upstream.minimum_version = _VERSIONS[settings.upstream.tls.min_version]
+        _load_upstream(self.upstream, settings.upstream.tls)
 
 
 def _listener_context(files: ListenerTlsSettings) -> ssl.SSLContext:

@@ -13,6 +13,7 @@ from datetime import datetime
 import proxy
 from proxy.app.listeners import listen, main_app, services_listener
 from proxy.app.parts import Parts, callers_drivers, open_parts, own_drivers, service_of, utc_now
+from proxy.app.reloading import Reloading
 from proxy.authentication import Authenticator
 from proxy.caller_settings import problems_with
 from proxy.events import Events
@@ -38,7 +39,7 @@ from proxy.upstream.login import Gate
 class Proxy:
     """A running proxy: where it listens, and the parts that tests look at.
 
-    `reload` reads certificates again, for connections to come, and lets refused passwords be tried again.
+    `reload` reads the configuration again, see `proxy.app.reloading`.
     """
 
     url: str
@@ -60,10 +61,13 @@ class Proxy:
 async def running(
     settings: Settings,
     *,
+    read: Callable[[], Settings] | None = None,
     now: Callable[[], datetime] = utc_now,
     draw: Callable[[], float] = random.random,
 ) -> AsyncIterator[Proxy]:
     """Start the proxy; at the end, finish what is under way, then close everything.
+
+    `read` gives the settings that a reload finds, those given where it is None.
 
     Raises StoreUnavailable where Postgres cannot be had, OSError where an address cannot be listened on,
     SettingsError for certificates that cannot be used, where models or callers do not go with upstream's
@@ -105,7 +109,7 @@ async def running(
         yield Proxy(
             url,
             services_url,
-            lambda: _reload(tls, upstream.gates, events),
+            Reloading(settings, read or (lambda: settings), parts, tls, authenticator).reload,
             parts.store,
             upstream.client,
             upstream.gates,
@@ -121,16 +125,21 @@ async def running(
     events.proxy_stopped()
 
 
-async def serve(settings: Settings, *, ready: Callable[[str, str], None] | None = None) -> None:
+async def serve(
+    settings: Settings,
+    *,
+    read: Callable[[], Settings] | None = None,
+    ready: Callable[[str, str], None] | None = None,
+) -> None:
     """Run until SIGTERM or SIGINT; SIGHUP reloads (`Proxy.reload`).
 
-    `ready` is called with both URLs once they answer.
+    `read`: as of `running`. `ready` is called with both URLs once they answer.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with running(settings) as started:
+    async with running(settings, read=read) as started:
         loop.add_signal_handler(signal.SIGHUP, started.reload)
         if ready is not None:
             ready(started.url, started.services_url)
@@ -170,21 +179,10 @@ def _tasks(
         asyncio.create_task(parts.sets.authorities.watch()),
         asyncio.create_task(guard(service)),
         asyncio.create_task(parts.sets.computed.run(parts.store)),
-        asyncio.create_task(Keeper(parts.store, settings.policies(), parts.events.observe).run()),
+        asyncio.create_task(Keeper(parts.store, lambda: parts.sets.policies, parts.events.observe).run()),
     ]
     if parts.upstream.own is not None:
         tasks.append(asyncio.create_task(metadata.watch(settings.background.metadata_every_s)))
         if settings.background.enabled:
             tasks += [asyncio.create_task(each.run(lambda: metadata.model)) for each in work]
     return tasks
-
-
-def _reload(tls: Tls, gates: Sequence[Gate], events: Events) -> None:
-    problems: Sequence[str] = ()
-    try:
-        tls.reload()
-    except SettingsError as error:
-        problems = error.problems
-    for gate in gates:
-        gate.forget()
-    events.proxy_reloaded(problems=problems)

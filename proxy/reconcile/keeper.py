@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from proxy.reconcile.history import History
 from proxy.reconcile.observations import Observe, RevisionsDropped, StoreFailed
@@ -15,10 +16,9 @@ _PAUSE_S = 3600.0
 class Keeper:
     """Looks at the history every hour. Several processes may: one waits for the other, and finds it done."""
 
-    def __init__(self, history: History, policies: Policies, observe: Observe) -> None:
+    def __init__(self, history: History, policies: Callable[[], Policies], observe: Observe) -> None:
         self._history = history
-        self._days = {name: policy.keep_revisions_days for name, policy in policies.by_set.items()}
-        self._otherwise = policies.default.keep_revisions_days
+        self._policies = policies
         self._observe = observe
 
     async def run(self) -> None:
@@ -29,8 +29,10 @@ class Keeper:
 
     async def keep(self) -> None:
         """Make and drop partitions as the policies say."""
+        policies = self._policies()
+        days = {name: policy.keep_revisions_days for name, policy in policies.by_set.items()}
         try:
-            dropped = await self._history.drop_revisions(self._days, self._otherwise)
+            dropped = await self._history.drop_revisions(days, policies.default.keep_revisions_days)
         except StoreUnavailable as error:
             self._observe(StoreFailed("retention", str(error)))
             return

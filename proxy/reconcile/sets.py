@@ -23,7 +23,7 @@ _FOLLOWING_LIFETIME_S = 1.0  # what is older only makes an Age greater than it n
 class Sets:
     """Policies and learned states by set; and how much of what is asked for the mirror holds.
 
-    `computed` counts what upstream made of writes.
+    `policies` may be replaced at any time. `computed` counts what upstream made of writes.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class Sets:
         self.authorities = authorities or Authorities(store, observe)
         self.computed = ComputedCounts(observe)
         self._store = store
-        self._policies = policies
+        self.policies = policies
         self._observe = observe
         self._states: TTLCache[str, SetState] = TTLCache(maxsize=10_000, ttl=_STATE_LIFETIME_S)
         self._following: TTLCache[str, Following | None] = TTLCache(maxsize=10_000, ttl=_FOLLOWING_LIFETIME_S)
@@ -47,14 +47,14 @@ class Sets:
 
     def policy(self, entity_set: EntitySet) -> Policy:
         """As configured; of mode MIRROR where reads show the mirror's own state."""
-        configured = self._policies.of(entity_set.name)
+        configured = self.policies.of(entity_set.name)
         if self.authorities.answers(entity_set.name) is Authority.MIRROR:
             return replace(configured, mode=Mode.MIRROR)
         return configured
 
     def may_store(self, entity_set: EntitySet) -> bool:
         """False where nothing of the set may be kept or served (rule 8)."""
-        return self._policies.may_store(entity_set.name)
+        return self.policies.may_store(entity_set.name)
 
     def secured(self, entity_set: EntitySet) -> frozenset[str]:
         """The properties that are asked for in each check and never stored."""

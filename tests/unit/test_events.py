@@ -299,7 +299,7 @@ def test_the_proxys_life_is_told(stream: io.StringIO) -> None:
     events.proxy_started(
         version="1", url="http://a", services_url="http://b", service_root="http://c/Data.svc"
     )
-    events.proxy_reloaded(problems=[])
+    events.proxy_reloaded(changed=["sets.AccountSet"])
     events.proxy_reloaded(problems=["tls.certificate: no such file"])
     events.proxy_stopping(requests_in_flight=2)
     events.proxy_stopped()
