@@ -60,19 +60,23 @@ class Running:
         await until(lambda: len(self.said) > count)
         return self.said[-1]
 
-    async def cache(self) -> str:
+    async def cache(self, token: str = "") -> str:
         """How an account is answered, read for the second time."""
         url = f"{self.root}/AccountSet(guid'{self.key}')"
-        async with self.session.get(url, headers={"Accept": "application/json"}) as answer:
+        async with self.session.get(url, headers=shown(token)) as answer:
             assert answer.status == 200
             await answer.read()
-        async with self.session.get(url, headers={"Accept": "application/json"}) as answer:
+        async with self.session.get(url, headers=shown(token)) as answer:
             return answer.headers["Cache-Status"]
 
     async def mirror(self, token: str = "") -> int:
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
-        async with self.session.get(f"{self.services}/mirror/AccountSet", headers=headers) as answer:
+        async with self.session.get(f"{self.services}/mirror/AccountSet", headers=shown(token)) as answer:
             return answer.status
+
+
+def shown(token: str) -> dict[str, str]:
+    fields = {"Accept": "application/json"}
+    return fields | {"Authorization": f"Bearer {token}"} if token else fields
 
 
 @asynccontextmanager
@@ -111,7 +115,7 @@ async def test_policies_and_callers_come_in_force_with_the_next_request(
         assert "forward-mode" not in await proxy.cache()
         told = await proxy.reload(FORWARD + CALLER)
         assert told == {"changed": ["sets.AccountSet", "callers.eve"], "need_restart": []}
-        assert "forward-mode" in await proxy.cache()
+        assert "forward-mode" in await proxy.cache(TOKEN)
         assert [await proxy.mirror(), await proxy.mirror("wrong"), await proxy.mirror(TOKEN)] == [
             401,
             401,
@@ -121,7 +125,7 @@ async def test_policies_and_callers_come_in_force_with_the_next_request(
             "changed": ["sets.AccountSet", "callers.eve", "callers.mallory"],
             "need_restart": [],
         }
-        assert "forward-mode" not in await proxy.cache()
+        assert "forward-mode" not in await proxy.cache(TOKEN)
         assert await proxy.mirror(TOKEN) == 200
         assert await proxy.reload("") == {"changed": ["callers.mallory"], "need_restart": []}
         assert await proxy.mirror() == 200
