@@ -32,6 +32,7 @@ from proxy.reconcile.batch_writer import BatchWriter
 from proxy.reconcile.errors import NotInMirror
 from proxy.reconcile.exchange import Answer, Ask, CacheStatus, FromMirror, MirrorAsk, Relayed
 from proxy.reconcile.freshness import allowed_age
+from proxy.reconcile.local_service import LocalService
 from proxy.reconcile.messages import Messages
 from proxy.reconcile.metadata import Metadata
 from proxy.reconcile.mirror_reader import MirrorReader
@@ -66,6 +67,7 @@ class Handler:
         responses: Responses,
         messages: Messages,
         authorities: Authorities,
+        local: LocalService,
         *,
         root_path: str,
         upstream_origin: str,
@@ -83,6 +85,7 @@ class Handler:
         self._responses = responses
         self._messages = messages
         self._authorities = authorities
+        self._local = local
         self._root_path = root_path
         self._upstream_origin = upstream_origin
         self._public_origin = public_origin
@@ -102,6 +105,12 @@ class Handler:
         request[OPERATION] = type(operation).__name__
         permission = self._permission(request, model)
         permission.require(operation, Request(request.method, target, headers))
+        ask: Ask | None = None
+        if await self._local.takes(request.method, target, headers, model):
+            ask = await self._ask(request, target, headers, origin, connection)
+            permission.require_body(operation, ask.request)
+            if (local := await self._local.answer(ask, model)) is not None:
+                return await self._responses.respond(request, local, origin)
         if not isinstance(operation, Opaque):
             if operation.entity_set is not None:
                 request[ENTITY_SET] = operation.entity_set.name
@@ -131,7 +140,8 @@ class Handler:
                 body_limit=self._body_limit_bytes,
                 connection=connection,
             )
-        ask = await self._ask(request, target, headers, origin, connection)
+        if ask is None:
+            ask = await self._ask(request, target, headers, origin, connection)
         permission.require_body(operation, ask.request)
         try:
             answer = await self._answer(operation, ask, model)
@@ -160,7 +170,8 @@ class Handler:
             case ReadEntity() | ReadCollection():
                 return await self._reader.read(operation, ask, model)
             case SendBatch():
-                return await self._batch_writer.send(ask, model)
+                local = await self._local.batch(ask, model)
+                return local or await self._batch_writer.send(ask, model)
             case _:
                 return await self._writer.write(operation, ask, model)
 

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from getpass import getuser
 
 from proxy.app import working
+from proxy.app.parts import local_service
 from proxy.odata.edm import EntitySet, Model
 from proxy.odata.errors import ODataError
 from proxy.reconcile.background import Background, cancelled
@@ -43,7 +44,10 @@ async def _desk(settings: Settings) -> AsyncIterator[tuple[Desk, Casebook]]:
         background = Background(service.observe)
         feeder = Feeder(service.mirror, background, service.observe)
         sender = Sender(service.mirror, service.upstream, service.observe, set())
-        writer = Writer(service.mirror, service.upstream, sender, feeder, background, service.now)
+        local = local_service(settings, store, service.sets, service.observe, service.now)
+        writer = Writer(
+            service.mirror, service.upstream, sender, feeder, background, service.now, local.write
+        )
         alive = asyncio.create_task(stay_alive(store))
         try:
             yield Desk(service, writer, store, store, lambda: model, service.observe), store

@@ -12,6 +12,7 @@ from proxy.odata.models import Kind
 from proxy.reconcile.policy import Mode, OnConflict
 from proxy.setting_types import (
     Count,
+    GuidText,
     HttpUrl,
     Names,
     Origin,
@@ -167,6 +168,21 @@ class CutoverSettings(Table):
     verified_within_s: Timeout = 86400.0
 
 
+class DialectSettings(Table):
+    """How the mirror answers in upstream's place; see `proxy.odata.dialect.Dialect`. `headers`: what
+    upstream's web server says in every answer. `user`: id of the systemuser that writes for those whom no
+    other is known to be."""
+
+    language: Literal["2011", "v2"] = "2011"
+    batches: bool = False
+    headers: Annotated[Mapping[str, str], BeforeValidator(fields_from_json)] = {
+        "Server": "Microsoft-IIS/7.5",
+        "X-AspNet-Version": "4.0.30319",
+        "X-Powered-By": "ASP.NET",
+    }
+    user: GuidText = ""
+
+
 class LimitSettings(Table):
     """Bounds on what one client may use, and on how long stopping may take."""
 
@@ -225,6 +241,7 @@ class SetPolicySettings(Table):
     computed: Names = ()
     title: str = ""
     effects: Annotated[tuple[EffectSettings, ...], BeforeValidator(list_from_json)] = ()
+    initial: Annotated[Mapping[str, str | bool | int | float], BeforeValidator(fields_from_json)] = {}
 
 
 class ModelPropertySettings(Table):

@@ -7,6 +7,7 @@ import json
 import re
 from typing import Annotated, NamedTuple, Self
 from urllib.parse import urlsplit
+from uuid import UUID
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, SecretStr
 
@@ -72,6 +73,14 @@ def fields_from_json(value: object) -> object:
         raise ValueError('must be a table; in the environment as JSON, as in {"Name": "value"}') from None
 
 
+def _guid_text(value: str) -> str:
+    """Empty for none."""
+    try:
+        return str(UUID(value)) if value else ""
+    except ValueError:
+        raise ValueError("must be a GUID, or empty") from None
+
+
 def _http_url(value: str) -> str:
     """Without a trailing slash; an empty text stays empty."""
     parts = urlsplit(value)
@@ -110,6 +119,7 @@ ListenAddress = Annotated[Address, BeforeValidator(_address), PlainSerializer(st
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
 Origin = Annotated[HttpUrl, AfterValidator(_origin)]
 DatabaseUrl = Annotated[str, AfterValidator(_database_url)]
+GuidText = Annotated[str, AfterValidator(_guid_text)]
 Names = Annotated[tuple[str, ...], BeforeValidator(list_from_json)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Timeout = Annotated[float, Field(gt=0, allow_inf_nan=False)]

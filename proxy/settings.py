@@ -23,6 +23,7 @@ from typing import Any, Self
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from proxy.caller_settings import CallerSettings, ShownSettings, problems_of
+from proxy.odata.dialect import Dialect
 from proxy.odata.models import ModelDefinition, PropertyDefinition
 from proxy.reconcile.policy import Effect, Policies, Policy, PollRules, SweepRules, SyncRules
 from proxy.setting_tables import (
@@ -31,6 +32,7 @@ from proxy.setting_tables import (
     CutoverSettings,
     DatabaseSettings,
     DefaultPolicySettings,
+    DialectSettings,
     LimitSettings,
     ListenerTlsSettings,
     LogSettings,
@@ -70,6 +72,7 @@ class Settings(Table):
     sync: SyncSettings = SyncSettings()
     background: BackgroundSettings = BackgroundSettings()
     cutover: CutoverSettings = CutoverSettings()
+    dialect: DialectSettings = DialectSettings()
     limits: LimitSettings = LimitSettings()
     database: DatabaseSettings = DatabaseSettings()
     defaults: DefaultPolicySettings = DefaultPolicySettings()
@@ -138,6 +141,10 @@ class Settings(Table):
             per_caller=self.upstream.auth.mode == "caller",
             visibility_ttl_s=self.upstream.auth.visibility_ttl_s,
         )
+
+    def spoken(self) -> Dialect:
+        """The language that the mirror answers in after a cutover."""
+        return Dialect(self.dialect.language, self.dialect.batches)
 
     def poll_rules(self) -> PollRules:
         """How changes are followed."""
@@ -225,6 +232,7 @@ def _policy(default: Policy, own: SetPolicySettings) -> Policy:
         computed=frozenset(own.computed),
         title=own.title or None,
         effects=tuple(Effect(effect.set, effect.via) for effect in own.effects),
+        initial=dict(own.initial),
     )
 
 
@@ -312,19 +320,31 @@ def _key_paths(table: type[BaseModel], parents: tuple[str, ...]) -> Iterator[tup
 
 def _toml(table: Mapping[str, Any], parents: tuple[str, ...] = ()) -> str:
     """TOML of nested tables; a JSON text of a string or a list is one of TOML too."""
-    lines = [f"{name} = {_toml_value(value)}" for name, value in table.items() if not isinstance(value, dict)]
+    lines = [
+        f"{_toml_key(name)} = {_toml_value(value)}"
+        for name, value in table.items()
+        if not isinstance(value, dict)
+    ]
     text = "".join(f"{line}\n" for line in lines)
     for name, value in table.items():
         if isinstance(value, dict):
-            path = (*parents, name if re.fullmatch(r"[\w-]+", name, re.ASCII) else json.dumps(name))
+            path = (*parents, _toml_key(name))
             header = f"\n[{'.'.join(path)}]\n" if any(not isinstance(v, dict) for v in value.values()) else ""
             text += header + _toml(value, path)
     return text
 
 
+def _toml_key(name: str) -> str:
+    return name if re.fullmatch(r"[\w-]+", name, re.ASCII) else json.dumps(name)
+
+
 def _toml_value(value: object) -> str:
     if isinstance(value, dict):
-        return "{ " + ", ".join(f"{name} = {_toml_value(item)}" for name, item in value.items()) + " }"
+        return (
+            "{ "
+            + ", ".join(f"{_toml_key(name)} = {_toml_value(item)}" for name, item in value.items())
+            + " }"
+        )
     if isinstance(value, list):
         return "[" + ", ".join(map(_toml_value, value)) + "]"
     return json.dumps(value, ensure_ascii=False)

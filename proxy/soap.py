@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from aiohttp import web
 
@@ -13,6 +13,7 @@ from proxy.passthrough import pass_through
 from proxy.reconcile.errors import SyncError
 from proxy.reconcile.messages import Messages
 from proxy.reconcile.ports import Intent, Outcome, Provenance, Source, UpstreamFailure
+from proxy.uploads import Upload
 from proxy.upstream.login import AnyClient
 
 # A message that names records is short; what is longer carries attachments, and is not held back to be read.
@@ -33,6 +34,15 @@ class _Watched:
         self._provenance = provenance
         self.intent: Intent | None = None
         self.refusal: SyncError | None = None
+
+    async def first(self, body: bytes) -> Callable[[AsyncIterator[bytes]], AsyncIterator[bytes]]:
+        """Mark what a message names that is here already, and give what sends it. Raises as `mark` does."""
+        self.intent = await self._messages.mark(body, self._model, self._provenance)
+
+        async def pieces(_: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+            yield body
+
+        return pieces
 
     async def pieces(self, body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """The same bytes, the last ones after the mark of what the whole message names."""
@@ -69,6 +79,10 @@ async def pass_message(
     """Pass a message through. Raises what `pass_through` and `Messages.mark` raise."""
     provenance = Provenance(Source.CLIENT_WRITE, request_id, request[CALLER].user, request.remote)
     watched = _Watched(messages, model, provenance)
+    through: Callable[[AsyncIterator[bytes]], AsyncIterator[bytes]] = watched.pieces
+    # Where the mirror may be the authority of what is named, nobody is asked before that is known.
+    if messages.may_refuse and 0 < (request.content_length or 0) <= _READ_BYTES:
+        through = await watched.first(await Upload(request, body_limit).whole())
     outcome: Outcome | None = None
     try:
         response = await pass_through(
@@ -77,7 +91,7 @@ async def pass_message(
             client_origin=client_origin,
             body_limit=body_limit,
             connection=connection,
-            through=watched.pieces,
+            through=through,
         )
         outcome = Outcome.APPLIED if 200 <= response.status < 300 else Outcome.REFUSED
         return response

@@ -9,14 +9,19 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import cast
 from urllib.parse import urlsplit
+from uuid import UUID
 
 from proxy.events import Events
 from proxy.reconcile.authority import Authorities
 from proxy.reconcile.background import Background
 from proxy.reconcile.feeder import Feeder
+from proxy.reconcile.local_batch import LocalBatches
+from proxy.reconcile.local_reader import LocalReader
+from proxy.reconcile.local_service import LocalService
+from proxy.reconcile.local_writer import LocalWriter
 from proxy.reconcile.metadata import Metadata
 from proxy.reconcile.mirror import Mirror
-from proxy.reconcile.observations import LoggedIn, LoginFailed
+from proxy.reconcile.observations import LoggedIn, LoginFailed, Observe
 from proxy.reconcile.pace import Pace
 from proxy.reconcile.reader import Reader, Settle
 from proxy.reconcile.sending import Sender
@@ -57,6 +62,7 @@ class Parts:
     upstream: Identities
     sets: Sets
     metadata: Metadata
+    local: LocalService
     events: Events
     background: Background
     now: Callable[[], datetime]
@@ -100,7 +106,28 @@ async def open_parts(
     )
     authorities = Authorities(store, events.observe, wait_s=settings.cutover.wait_s)
     sets = Sets(store, settings.policies(), events.observe, authorities)
-    return Parts(settings, store, upstream, sets, metadata, events, Background(events.observe), now)
+    local = local_service(settings, store, sets, events.observe, now)
+    return Parts(settings, store, upstream, sets, metadata, local, events, Background(events.observe), now)
+
+
+def local_service(
+    settings: Settings, store: PostgresStore, sets: Sets, observe: Observe, now: Callable[[], datetime]
+) -> LocalService:
+    """Upstream's endpoint for what was cut over."""
+    root_path, spoken = urlsplit(settings.upstream.service_root).path, settings.spoken()
+    reader = LocalReader(store, sets, spoken, now, root_path=root_path)
+    user = UUID(settings.dialect.user) if settings.dialect.user else None
+    writer = LocalWriter(store, sets, reader, settings.sync_rules(), now, root_path=root_path, user=user)
+    return LocalService(
+        reader,
+        writer,
+        LocalBatches(reader, writer, spoken),
+        sets.authorities,
+        observe,
+        now,
+        root_path=root_path,
+        server_headers=settings.dialect.headers,
+    )
 
 
 async def _open_store(stack: AsyncExitStack, settings: Settings) -> PostgresStore:
@@ -198,9 +225,9 @@ def _drivers(
     return Drivers(
         mirror,
         feeder,
-        Reader(mirror, upstream, feeder, observe, now, draw, settle),
+        Reader(mirror, upstream, feeder, observe, now, draw, settle, parts.local.answer),
         sender,
-        Writer(mirror, upstream, sender, feeder, parts.background, now),
+        Writer(mirror, upstream, sender, feeder, parts.background, now, parts.local.write),
     )
 
 

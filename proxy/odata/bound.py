@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from proxy.odata.edm import EntityKey, EntitySet
 from proxy.odata.relationships import Relationship
 
 
@@ -135,3 +136,13 @@ def paths_in(expression: BoundExpression) -> Iterator[Path]:
         case Junction(operands=operands) | Invocation(arguments=operands):
             for operand in operands:
                 yield from paths_in(operand)
+
+
+def key_condition(entity_set: EntitySet, key: EntityKey) -> BoundExpression:
+    """The condition that only the entity with this key passes."""
+    types = {name: entity_set.entity_type.properties[name].type for name, _ in key}
+    tests = tuple(
+        Comparison("eq", Path((), (name,), types[name]), Constant(types[name], value), types[name])
+        for name, value in key
+    )
+    return tests[0] if len(tests) == 1 else Junction("and", tests)

@@ -94,7 +94,7 @@ class _Container:
     entity_sets: dict[str, EntitySet] = field(default_factory=dict)
     # (association, role here, entity set here, role there) -> entity set there
     bindings: dict[tuple[str, str, str, str], str] = field(default_factory=dict)
-    function_imports: frozenset[str] = frozenset()
+    function_imports: dict[str, str] = field(default_factory=dict)
 
 
 def parse_metadata(document: bytes) -> Model:
@@ -336,9 +336,10 @@ def _container(
         name=element.get("Name", ""),
         entity_sets=entity_sets,
         bindings=dict(_bindings(schema, element, entity_sets, associations)),
-        function_imports=frozenset(
-            _name(function) for function in schema.children(element, "FunctionImport")
-        ),
+        function_imports={
+            _name(function): function.get("EntitySet", "")
+            for function in schema.children(element, "FunctionImport")
+        },
     )
 
 

@@ -6,7 +6,7 @@ upstream writes properties in it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
@@ -93,7 +93,8 @@ class Model:
     """One metadata document.
 
     `navigation_targets` maps (entity set name, navigation property name) to the name of the entity
-    set that the association set binds it to; `constraints` are by the association's qualified name.
+    set that the association set binds it to; `function_imports` names the set that each returns entities
+    of, "" for none; `constraints` are by the association's qualified name.
     """
 
     container: str
@@ -101,7 +102,7 @@ class Model:
     complex_types: Mapping[str, ComplexType]  # by qualified name
     entity_sets: Mapping[str, EntitySet]  # by name
     navigation_targets: Mapping[tuple[str, str], str] = field(default_factory=dict)
-    function_imports: frozenset[str] = frozenset()
+    function_imports: Mapping[str, str] = field(default_factory=dict)
     constraints: Mapping[str, ReferentialConstraint] = field(default_factory=dict)
     _derived: dict[tuple[object, str], Any] = field(
         default_factory=dict, init=False, repr=False, compare=False
@@ -117,6 +118,13 @@ class Model:
 
     def complex_type(self, qualified_name: str) -> ComplexType | None:
         return self.complex_types.get(qualified_name)
+
+    def property_at(self, entity_type: EntityType, path: Sequence[str]) -> Property:
+        """The property, or member of a complex one, that a path of declared names leads to."""
+        properties = entity_type.properties
+        for name in path[:-1]:
+            properties = self.complex_types[properties[name].type].properties
+        return properties[path[-1]]
 
     def navigation_target(self, entity_set: EntitySet, navigation: str) -> EntitySet | None:
         """The entity set that `navigation` leads to from `entity_set`; None where unbound."""

@@ -20,7 +20,6 @@ from proxy.odata.uri import entity_path
 from proxy.reconcile.authority import Epochs
 from proxy.reconcile.background import Background
 from proxy.reconcile.batches import METHOD, Batch, Step, intended_by, read_batch, replies_to
-from proxy.reconcile.errors import WritesRefused
 from proxy.reconcile.exchange import Answer, Ask, CacheStatus, Relayed
 from proxy.reconcile.feeder import Feeder
 from proxy.reconcile.mirror import KEYS_PER_REQUEST, Mirror
@@ -46,7 +45,7 @@ from proxy.reconcile.ports import (
     UpstreamFailure,
 )
 from proxy.reconcile.reader import Reader
-from proxy.reconcile.sending import Sender
+from proxy.reconcile.sending import Local, Sender, not_upstreams
 
 Entity = tuple[str, EntityKey]  # an entity set's name and a key in it
 Answered = tuple[Write, Step, Reply]
@@ -76,6 +75,7 @@ class BatchWriter:
         background: Background,
         observe: Observe,
         now: Callable[[], datetime],
+        local: Local = not_upstreams,
     ) -> None:
         self._mirror = mirror
         self._store = mirror.store
@@ -85,6 +85,7 @@ class BatchWriter:
         self._background = background
         self._observe = observe
         self._now = now
+        self._local = local
 
     async def send(self, ask: Ask, model: Model) -> Answer:
         """Carry out a batch, to its end even if the client leaves. What is none is passed on as it is.
@@ -105,13 +106,12 @@ class BatchWriter:
             return await self._read(batch, ask, model)
         try:
             return await self._mirror.sets.authorities.on_its_side(
-                batch.sets_written(model), lambda epochs: self._write(batch, ask, model, epochs), self._refuse
+                batch.sets_written(model),
+                lambda epochs: self._write(batch, ask, model, epochs),
+                lambda epochs: self._local(ask, model, epochs),
             )
         except StoreUnavailable as error:
             raise self._sender.refused(error) from error
-
-    async def _refuse(self, _: Epochs) -> Answer:
-        raise WritesRefused("Upstream is not the authority of a set that is written to; nothing was begun.")
 
     async def _read(self, batch: Batch, ask: Ask, model: Model) -> Answer:
         number = None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
 
 from proxy.odata import verbose_json
 from proxy.odata.edm import EntityKey, EntitySet, Model
@@ -10,7 +11,7 @@ from proxy.odata.errors import ODataError, UnsupportedConstruct
 from proxy.odata.projection import Projection
 from proxy.odata.relationships import Relationship, Relationships
 from proxy.odata.uri import entity_path
-from proxy.reconcile.ports import Answers, Found, Stored
+from proxy.reconcile.ports import Found, Stored
 
 # Where a client does not say how many: upstream's own page (field manual, 4.1), of expanded entities too.
 PAGE = 50
@@ -19,20 +20,39 @@ REPLY_LIMIT = 256 * 1024 * 1024
 _NOTHING = Found(())
 
 
+class Relating(Protocol):
+    """The part of the store that tells where relationships lead."""
+
+    async def related(
+        self, relationship: Relationship, sources: Sequence[EntityKey], page: int
+    ) -> Mapping[EntityKey, Found]: ...
+
+
+def own_token(entity_set: EntitySet, page: Found) -> str | None:
+    """The store's own skip token for what follows a page."""
+    return page.next
+
+
 class Entities:
     """The entities of one reply. `root`: the service root as the client wrote it; `page_limit`: entities that
-    one statement may bring; `kept`: raw options that stay in next links of what is expanded. `shown`: those
-    that the reply shows so far."""
+    one statement may bring; `kept`: raw options that stay in next links of what is expanded. `token`: what
+    such a link says of the page before it; `is_whole`: what is not held does not exist. `shown`: those that
+    the reply shows so far."""
 
     def __init__(
         self,
-        store: Answers,
+        store: Relating,
         model: Model,
         relationships: Relationships,
         root: str,
         page_limit: int,
         kept: Sequence[str] = (),
+        *,
+        token: Callable[[EntitySet, Found], str | None] = own_token,
+        is_whole: bool = False,
     ) -> None:
+        self._token = token
+        self._is_whole = is_whole
         self._store = store
         self._kept = kept
         self._model = model
@@ -107,7 +127,7 @@ class Entities:
                 self._spend(sum(map(len, members)))
                 next_link = self._next_link(row.key, relationship, below, page)
                 expanded[row.key] = verbose_json.write_collection(members, next_link)
-            elif members or not names_target(row, relationship):
+            elif members or self._is_whole or not names_target(row, relationship):
                 expanded[row.key] = members[0] if members else "null"
         return expanded
 
@@ -125,10 +145,11 @@ class Entities:
     def _next_link(
         self, key: EntityKey, relationship: Relationship, below: Projection, page: Found
     ) -> str | None:
-        if page.next is None:
+        token = self._token(relationship.target, page)
+        if token is None:
             return None
         path = f"{entity_path(relationship.source, key)}/{relationship.name}"
-        return f"{self._root}/{path}?{'&'.join((*self._kept, *below.query(), f'$skiptoken={page.next}'))}"
+        return f"{self._root}/{path}?{'&'.join((*self._kept, *below.query(), f'$skiptoken={token}'))}"
 
 
 def names_target(row: Stored, relationship: Relationship) -> bool:

@@ -59,6 +59,10 @@ class AuthorityMoving(SyncError):
         )
 
 
+class OnlyUpstream(SyncError):
+    """The request names what was cut over, and asks what only upstream could answer."""
+
+
 class WritesRefused(SyncError):
     """The write cannot be recorded, so it was not sent."""
 

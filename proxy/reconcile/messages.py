@@ -15,7 +15,7 @@ from proxy.odata.errors import ODataError
 from proxy.odata.soap import read_message
 from proxy.odata.verbose_json import parse_entity, slice_reply
 from proxy.reconcile.authority import Epochs
-from proxy.reconcile.errors import WritesRefused
+from proxy.reconcile.errors import OnlyUpstream
 from proxy.reconcile.mirror import Mirror
 from proxy.reconcile.observations import IntentOpened, IntentSettled, Observe, StoreFailed
 from proxy.reconcile.outcomes import touched_by
@@ -39,11 +39,16 @@ class Messages:
     observe: Observe
     now: Callable[[], datetime]
 
+    @property
+    def may_refuse(self) -> bool:
+        """Whether any set was ever cut over."""
+        return bool(self.mirror.sets.authorities.holdings())
+
     async def mark(self, body: bytes, model: Model, provenance: Provenance) -> Intent | None:
         """Commit the mark of what the message names, and of its declared effects; None where there is nothing
         to mark, or no way to: Postgres being away keeps nothing from passing through.
 
-        Raises AuthorityMoving, and WritesRefused where the mirror is the authority of what is named.
+        Raises AuthorityMoving, and OnlyUpstream where the mirror is the authority of what is named.
         """
         message = read_message(body)
         if message is None:
@@ -101,7 +106,7 @@ class Messages:
             self.in_flight.discard(intent.id)
 
     async def _refuse(self, _: Epochs) -> Intent:
-        raise WritesRefused("Upstream is not the authority of what this message names: it was not sent.")
+        raise OnlyUpstream("Upstream is not the authority of what this message names: it was not sent.")
 
     async def _effects(self, entity_set: EntitySet, key: EntityKey, model: Model) -> list[Touched]:
         """What a change of the entity is declared to change, by its state as the mirror holds it."""

@@ -15,14 +15,14 @@ lists both are shown as held, and Cache-Status says `detail=unsettled`.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 
 from proxy.odata import verbose_json
-from proxy.odata.bound import BoundExpression, Comparison, Constant, Junction, Path
-from proxy.odata.edm import EntityKey, EntitySet, Model, Property
+from proxy.odata.bound import key_condition
+from proxy.odata.edm import EntityKey, EntitySet, Model
 from proxy.odata.errors import ODataError, UnsupportedConstruct
 from proxy.odata.headers import protocol_version
 from proxy.odata.media import negotiated_format
@@ -222,7 +222,7 @@ class _Reading:
         within = Related(place.entity_set, place.row.key, relationship)
         if relationship.many and key is None:
             return _Place(target, None, within)
-        condition = None if key is None else _has_key(target, key)
+        condition = None if key is None else key_condition(target, key)
         found = await self.answers.find(Query(target, condition, page=1, within=within))
         if found.rows:
             row = found.rows[0]
@@ -314,7 +314,7 @@ class _Reading:
         assert place.row is not None  # `Read` of this kind
         self.entities.show([place.row], place.entity_set)
         path = self.read.path.property_path
-        declared = _declared(place.entity_set, path, self.model)
+        declared = self.model.property_at(place.entity_set.entity_type, path)
         text = verbose_json.value_at(place.row.document or "", path)
         if self.read.kind == "property":
             return self.representation.property(path[-1], text, declared)
@@ -381,22 +381,3 @@ def _not_found(segment: str, why: str = "") -> ODataError:
 
 def _shown(moment: datetime) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _has_key(entity_set: EntitySet, key: EntityKey) -> BoundExpression:
-    types = {name: entity_set.entity_type.properties[name].type for name, _ in key}
-    tests = tuple(
-        Comparison("eq", Path((), (name,), types[name]), Constant(types[name], value), types[name])
-        for name, value in key
-    )
-    return tests[0] if len(tests) == 1 else Junction("and", tests)
-
-
-def _declared(entity_set: EntitySet, path: Sequence[str], model: Model) -> Property:
-    """The property, or member of a complex one, that a path names; the path was read by the model."""
-    properties = entity_set.entity_type.properties
-    for name in path[:-1]:
-        complex_type = model.complex_type(properties[name].type)
-        assert complex_type is not None  # the path goes on
-        properties = complex_type.properties
-    return properties[path[-1]]

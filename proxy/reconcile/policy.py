@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 
 class Mode(enum.Enum):
@@ -46,6 +47,8 @@ class Policy:
     `deletes_may_lag`: without regard to deletes. `secured`: properties that upstream shows to some callers
     only; they are asked for in each check and never stored. None where nobody has said which they are.
     `computed`: properties that upstream computes, and that nobody has to after a cutover.
+    `initial`: after a cutover, what a created entity shows where its client says nothing, as JSON values by
+    property path.
     """
 
     mode: Mode = Mode.CHECKED
@@ -59,6 +62,7 @@ class Policy:
     max_age_s: float = 60.0
     deletes_may_lag: bool = False
     computed: frozenset[str] = frozenset()
+    initial: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -173,6 +173,7 @@ class Source(enum.Enum):
     BACKFILL = "backfill"
     SWEEP = "sweep"
     COMPARISON = "comparison"
+    LOCAL_WRITE = "local write"
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,7 +324,8 @@ class Query:
     Of the entities of the set, or those of it in `within`, the ones that `filter` is true for, in the order
     of `orderby` and then of their keys. `skip` of them are left out, counted from `after` where that is
     given; then `top` at most are wanted (None: all), `page` at most at once. `count`: say how many pass the
-    filter, whatever `skip`, `top` and `after` say.
+    filter, whatever `skip`, `top` and `after` say. `behind`, in the place of `after`: the values, of what is
+    sorted by and then of the key, that an entity had which the page follows.
     """
 
     entity_set: EntitySet
@@ -333,6 +335,7 @@ class Query:
     top: int | None = None
     page: int = 50
     after: SkipToken | None = None
+    behind: tuple[Any, ...] | None = None
     count: bool = False
     within: Related | None = None
 

@@ -52,6 +52,9 @@ _CHECKED = CacheStatus(hit=True, detail="checked")
 _AGED = CacheStatus(hit=True, detail="age-allowed")
 _STALE = CacheStatus(hit=True, detail="stale-if-error")
 
+# What answers a GET where the mirror is the authority: `LocalService.answer`.
+LocalRead = Callable[[Ask, Model], Awaitable[Answer | None]]
+
 
 class Reader:
     """Answers reads. `now`: aware UTC. `draw`: uniform in [0, 1), chooses the hits to audit.
@@ -69,7 +72,9 @@ class Reader:
         now: Callable[[], datetime],
         draw: Callable[[], float] = random.random,
         settle: Settle | None = None,
+        local: LocalRead | None = None,
     ) -> None:
+        self._local = local
         self._mirror = mirror
         self._store = mirror.store
         self._sets = mirror.sets
@@ -85,6 +90,9 @@ class Reader:
 
     async def read(self, operation: ReadEntity | ReadCollection, ask: Ask, model: Model) -> Answer:
         """Answer a GET. Raises SyncError where the sync rule demands it, and UpstreamFailure."""
+        is_mirrors = self._sets.policy(operation.entity_set).mode is Mode.MIRROR
+        if is_mirrors and self._local is not None and (answer := await self._local(ask, model)) is not None:
+            return answer
         if ask.directives.no_store:
             return await self.forward(ask, CacheStatus(fwd="request", detail="no-store"))
         if not self._sets.may_store(operation.entity_set):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
+from proxy.odata.edm import Model
+from proxy.reconcile.authority import Epochs
 from proxy.reconcile.errors import OutcomeUnknown, WritesRefused
+from proxy.reconcile.exchange import Answer, Ask
 from proxy.reconcile.mirror import Mirror
 from proxy.reconcile.observations import IntentOpened, IntentSettled, Observe, StoreFailed, TaskFailed
 from proxy.reconcile.observations import OutcomeUnknown as OutcomeUnknownSeen
@@ -21,6 +24,14 @@ from proxy.reconcile.ports import (
     UpstreamCut,
     UpstreamFailure,
 )
+
+# What carries out a write where the mirror is the authority by now; `LocalService.write` and `write_batch`.
+Local = Callable[[Ask, Model, Epochs], Awaitable[Answer]]
+
+
+async def not_upstreams(_: Ask, __: Model, ___: Epochs) -> Answer:
+    """Where nobody carries it out."""
+    raise WritesRefused("Upstream is not the authority of this set any more; the write was not begun.")
 
 
 class Sender:

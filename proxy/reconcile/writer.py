@@ -19,7 +19,6 @@ from proxy.odata.query_options import with_select
 from proxy.odata.uri import entity_path
 from proxy.reconcile.authority import Epochs
 from proxy.reconcile.background import Background
-from proxy.reconcile.errors import WritesRefused
 from proxy.reconcile.exchange import Answer, Ask, CacheStatus, Relayed
 from proxy.reconcile.feeder import Feeder
 from proxy.reconcile.freshness import in_sync
@@ -47,7 +46,7 @@ from proxy.reconcile.ports import (
     Upstream,
     UpstreamFailure,
 )
-from proxy.reconcile.sending import Sender
+from proxy.reconcile.sending import Local, Sender, not_upstreams
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +68,7 @@ class Writer:
         feeder: Feeder,
         background: Background,
         now: Callable[[], datetime],
+        local: Local = not_upstreams,
     ) -> None:
         self._mirror = mirror
         self._store = mirror.store
@@ -77,6 +77,7 @@ class Writer:
         self._feeder = feeder
         self._background = background
         self._now = now
+        self._local = local
 
     async def write(self, operation: Write, ask: Ask, model: Model) -> Answer:
         """Carry out a write, to its end even if the client leaves.
@@ -91,13 +92,12 @@ class Writer:
         names = sets_written(operation, ask.request.body, content_type, model)
         try:
             return await self._mirror.sets.authorities.on_its_side(
-                names, lambda epochs: self._write(operation, ask, model, epochs), self._refuse
+                names,
+                lambda epochs: self._write(operation, ask, model, epochs),
+                lambda epochs: self._local(ask, model, epochs),
             )
         except StoreUnavailable as error:
             raise self._sender.refused(error) from error
-
-    async def _refuse(self, _: Epochs) -> Answer:
-        raise WritesRefused("Upstream is not the authority of this set any more; the write was not begun.")
 
     async def _write(self, operation: Write, ask: Ask, model: Model, epochs: Epochs) -> Answer:
         target = key_of(operation)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Text, bindparam, cast, func, update
+from sqlalchemy import Text, bindparam, cast, func, select, update
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from proxy.odata.edm import EntityKey, EntitySet
@@ -18,7 +18,7 @@ from proxy.store.columns import storable
 from proxy.store.engine import Connection, Statement, compiled
 from proxy.store.part import Part
 from proxy.store.progress import save_walk
-from proxy.store.schema import CONFLICTS
+from proxy.store.schema import CONFLICTS, RENAMES
 from proxy.store.set_table import Offered, SetTable, can_hold_key
 
 _SETTLE_CONFLICTS = compiled(
@@ -30,6 +30,7 @@ _SETTLE_CONFLICTS = compiled(
         CONFLICTS.c.settled_at.is_(None),
     )
 )
+_LAST_RENAME = compiled(select(func.coalesce(func.max(RENAMES.c.fetch_number), 0)))
 
 
 class Entities(Part):
@@ -87,6 +88,11 @@ class Entities(Part):
         """Make a tombstone, with a revision unless there was one, where `put` would store a state."""
         result = await self.put(entity_set, [absence(key, fetch_number)], provenance)
         return key in result.stored
+
+    async def last_rename(self) -> int:
+        """The fetch number of the last rename; 0 while there was none."""
+        ((number,),) = await self._engine.fetch(_LAST_RENAME)
+        return int(number)
 
     async def count(self, entity_set: EntitySet, *, at_most: int) -> int:
         """Entities held of the set, counting no further than `at_most`."""

@@ -19,11 +19,11 @@ from proxy.odata.edm import EntityKey, EntitySet, Model
 from proxy.odata.errors import ODataError
 from proxy.odata.relationships import Relationship
 from proxy.reconcile.ports import Found, Query, StoreUnavailable
-from proxy.store.engine import Engine, Row, Statement, compiled
+from proxy.store.engine import Row, Statement, compiled
 from proxy.store.entities import as_stored
 from proxy.store.expressions import shape
 from proxy.store.ordering import read_token, write_token
-from proxy.store.part import Part
+from proxy.store.part import Database, Part
 from proxy.store.questions import counted, key_types, led_from_many, page_of, sorting
 from proxy.store.set_table import SetTable, can_hold_key
 from proxy.store.statements import HELD
@@ -35,7 +35,7 @@ _STATEMENTS_KEPT = 1000
 class Finding(Part):
     """The part of the port that is about questions."""
 
-    def __init__(self, engine: Engine, tables: Tables, model: Callable[[], Model]) -> None:
+    def __init__(self, engine: Database, tables: Tables, model: Callable[[], Model]) -> None:
         super().__init__(engine, tables, model)
         self._statements: LRUCache[Hashable, Statement] = LRUCache(_STATEMENTS_KEPT)
 
@@ -144,12 +144,24 @@ def _plan(query: Query, tables: Mapping[str, SetTable]) -> _Plan | None:
     edm_types = [order.expression.type for order in sorting(query)]
     edm_types += key_types(tables[query.entity_set.name])
     nulls = None
-    if query.after is not None:
-        last = read_token(edm_types, query.after)
+    if query.after is not None or query.behind is not None:
+        last = _last(query, edm_types)
         values |= {f"p{index}": value for index, value in enumerate(last)}
         nulls = tuple(value is None for value in last)
-    slot = (*tables.values(), filtered, ordered, within, nulls)
+    slot = (*tables.values(), filtered, ordered, within, nulls, query.behind is None)
     return _Plan(tables, slot, values, edm_types, nulls)
+
+
+def _last(query: Query, edm_types: Sequence[str]) -> Sequence[Any]:
+    """The values that the page follows. ODataError for a bad skip token."""
+    if query.behind is None:
+        return read_token(edm_types, query.after or "")
+    sorted_by = len(list(sorting(query)))
+    keys = zip(query.entity_set.entity_type.key, query.behind[sorted_by:], strict=True)
+    properties = query.entity_set.entity_type.properties
+    # Text in a key is sorted twice: as it compares, and exactly.
+    doubled = [value for name, value in keys for _ in range(1 + (properties[name].type == "Edm.String"))]
+    return [*query.behind[:sorted_by], *doubled]
 
 
 def _found(

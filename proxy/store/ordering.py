@@ -26,13 +26,15 @@ class OrderColumn:
     """One thing that rows are sorted by.
 
     `value` is what a token says of the last row, of the type `edm_type`. With `exact`, text is compared byte
-    by byte: in a key 'a' and 'A' are two.
+    by byte: in a key 'a' and 'A' are two. `folds`: what is bound to is as an entity shows it, and not as a
+    token does.
     """
 
     value: Sql
     edm_type: str
     descending: bool = False
     exact: bool = False
+    folds: bool = False
 
     @property
     def sorted(self) -> Sql:
@@ -50,7 +52,8 @@ class OrderColumn:
 
     def _bound(self, name: str) -> Sql:
         value = parameter(name, self.edm_type)
-        return value.collate("C") if self.edm_type == "Edm.String" else self._sortable(value)
+        is_shown = self.edm_type == "Edm.String" and not self.folds
+        return value.collate("C") if is_shown else self._sortable(value)
 
     def same(self, name: str, null: bool) -> Sql:
         """Equal to the parameter, which is null or not."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import FromClause, Select, and_, bindparam, cast, exists, func, select, true
@@ -34,7 +35,7 @@ def key_types(table: SetTable) -> list[str]:
 
 
 def page_of(query: Query, tables: Tables, nulls: Sequence[bool] | None) -> Select[Any]:
-    """Rows of HELD, the key, and the values sorted by; `nulls`: those of the skip token, if there is one.
+    """Rows of HELD, the key, and the values sorted by; `nulls`: those of what the page follows, if anything.
 
     Parameters besides: `limit` and `skip`.
     """
@@ -45,7 +46,8 @@ def page_of(query: Query, tables: Tables, nulls: Sequence[bool] | None) -> Selec
     ]
     order += _key_order(table, table.table)
     if nulls is not None:
-        conditions.append(beyond(order, nulls))
+        folds = query.behind is not None
+        conditions.append(beyond([replace(column, folds=folds) for column in order], nulls))
     return (
         select(*_held(table, table.table), *(column.shown for column in order))
         .select_from(expressions.joined(table.table))

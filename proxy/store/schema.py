@@ -39,6 +39,7 @@ class Snapshot(UserDefinedType[str]):
 
 
 FETCH_NUMBER = Sequence("fetch_number", schema="syncpoint")
+VERSION_NUMBER = Sequence("version_number", schema="syncpoint")
 
 NAMES = Table(
     "names",
@@ -174,6 +175,25 @@ COMPUTED = Table(
     Column("changed", BigInteger),
     Column("filled", BigInteger),
     Column("last_at", _INSTANT),
+)
+
+LOCAL_WRITES = Table(
+    "local_writes",
+    _METADATA,
+    Column("id", BigInteger),
+    Column("entity_set", Text),
+    Column("entity_key", Text),
+    Column("operation", Text),
+    Column("method", Text),
+    Column("path", Text),
+    Column("body", LargeBinary),
+    Column("content_type", Text),
+    Column("posted", Text),
+    Column("changeset", Text),
+    Column("made_at", _INSTANT),
+    Column("user_name", Text),
+    Column("client", Text),
+    Column("request_id", Text),
 )
 
 CONFLICTS = Table(

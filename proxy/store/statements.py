@@ -359,6 +359,11 @@ class Statements:
         )
 
     @cached_property
+    def highest_version(self) -> Statement:
+        """The highest VersionNumber that an entity shows; null where none does."""
+        return compiled(select(func.max(self._table.c.stamp_version_number)))
+
+    @cached_property
     def page(self) -> Statement:
         """The first `limit` entities in the order of their keys: their keys' columns, then HELD."""
         return self._page()

@@ -10,6 +10,7 @@ from sqlalchemy import literal, select
 
 from proxy.odata.edm import Model
 from proxy.reconcile import changes, history
+from proxy.reconcile.local_store import LocalStore
 from proxy.reconcile.ports import StoreUnavailable
 from proxy.reconcile.progress import LifecycleStore
 from proxy.store.authorities import AuthorityTable
@@ -23,6 +24,7 @@ from proxy.store.find import Finding
 from proxy.store.intents import Intents
 from proxy.store.learned import Learned
 from proxy.store.leases import Leases
+from proxy.store.local_writes import LocalWriting
 from proxy.store.migrate import migrate
 from proxy.store.models import ModelStore
 from proxy.store.past import Past
@@ -52,6 +54,7 @@ class PostgresStore(
     Sweeps,
     AuthorityTable,
     EvidenceTable,
+    LocalWriting,
 ):
     """The mirror in Postgres.
 
@@ -138,6 +141,9 @@ if TYPE_CHECKING:
         return store
 
     def _satisfies_the_shadow_log(store: PostgresStore) -> history.ShadowLog:
+        return store
+
+    def _satisfies_local_writes(store: PostgresStore) -> LocalStore:
         return store
 
     def _satisfies_the_change_log(store: PostgresStore) -> changes.ChangeLog:

@@ -12,6 +12,7 @@ PORTS = {
     "proxy.reconcile.authority",
     "proxy.reconcile.changes",
     "proxy.reconcile.history",
+    "proxy.reconcile.local_store",
     "proxy.reconcile.ports",
     "proxy.reconcile.progress",
     "proxy.reconcile.readiness",
@@ -46,6 +47,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "proxy.sandbox": {"proxy.odata"},
     "proxy.settings": {
         "proxy.caller_settings",
+        "proxy.odata.dialect",
         "proxy.odata.models",
         "proxy.reconcile.policy",
         "proxy.setting_tables",
@@ -82,6 +84,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "proxy.odata",
         "proxy.passthrough",
         "proxy.reconcile",
+        "proxy.uploads",
         "proxy.upstream",
     },
     "proxy.uploads": set(),

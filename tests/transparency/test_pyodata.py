@@ -7,6 +7,7 @@ from typing import Any
 
 import pyodata
 import pytest
+from cutover import cut_over, loaded_world
 from pyodata.v2.model import Config
 from world import World, world
 
@@ -63,3 +64,12 @@ async def test_the_same_results_direct_and_through_the_proxy(place: World) -> No
     assert proxied == direct
     assert direct[-1] == 404
     assert [len(names) for names in direct[2:4]] == [50, 10], "one page and the rest of sixty"
+
+
+async def test_the_same_results_without_upstream(database_url: str) -> None:
+    async with loaded_world(database_url) as (place, switch_off):
+        key = place.sandbox.organisation.keys("ContactSet")[0]
+        direct = await story(place, place.direct_root, key, 1)
+        await cut_over(place)
+        await switch_off()
+        assert await story(place, place.proxy_root, key, 1) == direct

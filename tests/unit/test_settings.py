@@ -61,9 +61,11 @@ def test_the_commented_table_of_a_set_shows_every_key_with_its_default() -> None
     shown = tomllib.loads(commented_table())["sets"]["AccountSet"]
     assert set(shown) == set(SetPolicySettings.model_fields)
     assert shown.pop("effects") != []
+    assert shown.pop("initial") != {}
     policies = load(commented_table()).policies()
-    assert policies.of("AccountSet").secured == frozenset()
-    assert {**vars_of(policies.of("AccountSet")), "effects": (), "secured": None} == vars_of(Policy())
+    stated = vars_of(policies.of("AccountSet"))
+    assert stated["secured"] == frozenset()
+    assert {**stated, "effects": (), "initial": {}, "secured": None} == vars_of(Policy())
 
 
 def test_the_commented_model_shows_every_key() -> None:

@@ -65,7 +65,7 @@ def test_names_types_and_order_are_read_in_every_csdl_version(csdl):
     assert account.properties["CreditLimit"].type == "N.Money"
     assert model.complex_types["N.Money"].properties["Value"].type == "Edm.Decimal"
     assert model.container == "Context"
-    assert model.function_imports == {"WhoAmI"}
+    assert model.function_imports == {"WhoAmI": ""}
 
 
 def test_only_the_sets_of_the_default_container_are_addressed():
