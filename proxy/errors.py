@@ -15,6 +15,7 @@ from proxy.odata.media import error_format
 from proxy.passthrough import BadHost
 from proxy.reconcile.errors import (
     AuthorityMoving,
+    CommitUnknown,
     LoginRequired,
     NotInMirror,
     OnlyUpstream,
@@ -71,6 +72,7 @@ TABLE: Mapping[type[Exception], Row] = {
     NotInMirror: Row(504, "Syncpoint.NotInMirror", "http_request_denied"),
     ReadRefused: Row(400, "Syncpoint.ReadRefused", "http_request_error"),
     OutcomeUnknown: Row(504, "Syncpoint.OutcomeUnknown", "http_response_incomplete"),
+    CommitUnknown: Row(504, "Syncpoint.OutcomeUnknown", "http_response_incomplete"),
     WritesRefused: Row(503, "Syncpoint.WritesRefused", "proxy_internal_error"),
     OnlyUpstream: Row(501, "Syncpoint.OnlyUpstream", "http_request_denied"),
     AuthorityMoving: Row(503, "Syncpoint.AuthorityMoving", "http_request_denied"),

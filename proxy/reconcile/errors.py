@@ -59,6 +59,16 @@ class AuthorityMoving(SyncError):
         )
 
 
+class CommitUnknown(SyncError):
+    """The mirror's database broke off while it committed a write of its own."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The mirror's database broke off; whether the write was made is not known."
+            " Look at the entity before sending it again."
+        )
+
+
 class OnlyUpstream(SyncError):
     """The request names what was cut over, and asks what only upstream could answer."""
 

@@ -17,8 +17,9 @@ from proxy.reconcile.authority import Epochs
 from proxy.reconcile.batches import rooted
 from proxy.reconcile.local import LocalAnswer, LocalAsk, refusal
 from proxy.reconcile.local_reader import LocalReader
-from proxy.reconcile.local_store import LocalTransaction
+from proxy.reconcile.local_store import CommitUncertain, LocalTransaction
 from proxy.reconcile.local_writer import LocalWriter
+from proxy.reconcile.ports import AuthorityMoved, StoreUnavailable
 
 
 class LocalBatches:
@@ -42,8 +43,14 @@ class LocalBatches:
         for part in parts:
             if isinstance(part, RequestPart):
                 replies.append(await self._read(part, ask, model))
-            else:
+                continue
+            try:
                 replies.append(await self._written(part, ask, model, epochs))
+            except (AuthorityMoved, StoreUnavailable) as error:
+                if not any(isinstance(reply, ChangeSet) for reply in replies):
+                    raise
+                # What is committed stays so, and the batch is not begun again.
+                replies.append(_refused(part.parts[0], _not_now(error)))
         # The same for the same batch, so that its answers can be compared.
         boundary = f"batchresponse_{uuid.uuid5(uuid.NAMESPACE_OID, ask.body.hex())}"
         content_type = f"multipart/mixed; boundary={boundary}"
@@ -96,6 +103,11 @@ def _alone(part: RequestPart, batch: LocalAsk, made: dict[str, str]) -> LocalAsk
 def _check_place(ask: LocalAsk, *, is_write: bool) -> None:
     if ask.path == "/$batch" or (dialect.meant_method(ask.method, ask.headers) != "GET") is not is_write:
         raise ODataError(f"The method {ask.method} does not belong at this place of a batch.")
+
+
+def _not_now(error: Exception) -> ODataError:
+    uncertain = ": whether it was made is not known" if isinstance(error, CommitUncertain) else ""
+    return ODataError(f"The changeset could not be written now{uncertain}.", status=503)
 
 
 def _refused(part: RequestPart, error: ODataError) -> ResponsePart:

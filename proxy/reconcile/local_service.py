@@ -18,11 +18,12 @@ from proxy.odata.query_options import parse_query
 from proxy.odata.uri import ResourcePath, decode_path, parse_resource_path, split_target
 from proxy.reconcile.authority import Authorities, Authority, Epochs
 from proxy.reconcile.batches import read_batch
-from proxy.reconcile.errors import NotInMirror, OnlyUpstream, WritesRefused
+from proxy.reconcile.errors import CommitUnknown, NotInMirror, OnlyUpstream, SyncError, WritesRefused
 from proxy.reconcile.exchange import Ask, Relayed
 from proxy.reconcile.local import LocalAnswer, LocalAsk, refusal
 from proxy.reconcile.local_batch import LocalBatches
 from proxy.reconcile.local_reader import LocalReader
+from proxy.reconcile.local_store import CommitUncertain
 from proxy.reconcile.local_writer import LocalWriter
 from proxy.reconcile.observations import Observe, StoreFailed
 from proxy.reconcile.outcomes import sets_written
@@ -150,8 +151,14 @@ class LocalService:
         try:
             return await self._authorities.on_its_side(named, upstreams, write) if named else await write({})
         except StoreUnavailable as error:
-            self._observe(StoreFailed("write", str(error)))
-            raise WritesRefused("The mirror's database is not available; nothing was written.") from error
+            raise self._failed(error) from error
+
+    def _failed(self, error: StoreUnavailable) -> SyncError:
+        """What to raise where a write has failed."""
+        self._observe(StoreFailed("write", str(error)))
+        if isinstance(error, CommitUncertain):
+            return CommitUnknown()
+        return WritesRefused("The mirror's database is not available; nothing was written.")
 
     async def _answered(self, ask: LocalAsk, answering: Awaitable[LocalAnswer]) -> Relayed:
         try:
@@ -162,7 +169,7 @@ class LocalService:
             answered = refusal(error, ask.accept)
         except StoreUnavailable as error:
             if ask.method != "GET":
-                raise
+                raise self._failed(error) from error
             self._observe(StoreFailed("read", str(error)))
             raise NotInMirror("The mirror's database is not available.") from error
         return answered.relayed(self._server_headers, self._now())

@@ -12,9 +12,13 @@ from datetime import datetime
 from typing import Protocol, TypeVar
 
 from proxy.odata.edm import EntityKey, EntitySet
-from proxy.reconcile.ports import Answers, Fetched, Provenance
+from proxy.reconcile.ports import Answers, Fetched, Provenance, StoreUnavailable
 
 T = TypeVar("T")
+
+
+class CommitUncertain(StoreUnavailable):
+    """Postgres broke off in the very commit: what was written may be there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +87,7 @@ class LocalStore(NamedAnswers, Protocol):
     async def locally(self, epochs: Mapping[str, int], work: Callable[[LocalTransaction], Awaitable[T]]) -> T:
         """Run `work` with a LocalTransaction, whose changes are committed if it returns. It may be run again.
 
-        Raises AuthorityMoved where these are not the sets' epochs any more.
+        Raises AuthorityMoved where these are not the sets' epochs any more, and CommitUncertain.
         """
 
     async def local_writes(self, after: int, limit: int) -> Sequence[LoggedWrite]:

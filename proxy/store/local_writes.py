@@ -10,8 +10,8 @@ from sqlalchemy import BigInteger, Integer, bindparam, cast, func, insert, selec
 
 from proxy.odata.edm import EntityKey, EntitySet, Model
 from proxy.odata.uri import format_key, parse_key
-from proxy.reconcile.local_store import LocalTransaction, LocalWrite, LoggedWrite
-from proxy.reconcile.ports import AuthorityMoved, Fetched, Provenance, Source
+from proxy.reconcile.local_store import CommitUncertain, LocalTransaction, LocalWrite, LoggedWrite
+from proxy.reconcile.ports import AuthorityMoved, Fetched, Provenance, Source, StoreUnavailable
 from proxy.store.columns import storable
 from proxy.store.engine import Connection, Row, Statement, compiled
 from proxy.store.entities import Entities, offer, provenance_values, store, storing
@@ -65,19 +65,30 @@ class LocalWriting(Part):
     _fills_versions: bool | None = None  # whether upstream was seen to
 
     async def locally(self, epochs: Mapping[str, int], work: Callable[[LocalTransaction], Awaitable[T]]) -> T:
-        """Run `work` in one transaction. Raises AuthorityMoved."""
+        """Run `work` in one transaction. Raises AuthorityMoved, CommitUncertain."""
         if self._fills_versions is None:
             self._fills_versions = await self._begin_versions()
         fills_versions = self._fills_versions
         checked = epoch_values(epochs)
 
+        is_done = False
+
         async def begun(connection: Connection) -> T:
+            nonlocal is_done
+            is_done = False
             ((holds,),) = await connection.fetch(_ARE_EPOCHS, checked)
             if not holds:
                 raise AuthorityMoved
-            return await work(_Transaction(connection, self._tables, self._model, fills_versions))
+            result = await work(_Transaction(connection, self._tables, self._model, fills_versions))
+            is_done = True
+            return result
 
-        return await self._engine.transaction(begun)
+        try:
+            return await self._engine.transaction(begun)
+        except StoreUnavailable as error:
+            if is_done:
+                raise CommitUncertain(str(error)) from error
+            raise
 
     async def _begin_versions(self) -> bool:
         """See that the numbers to come are above all that any entity shows; False where none shows any."""

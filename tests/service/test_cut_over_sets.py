@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 
+import psycopg2
 import pytest
 from corpus import BATCH, ROOT
 from cutover import cut_over, loaded_world
@@ -15,8 +16,10 @@ from proxy.app import running
 from proxy.odata.uri import parse_key
 from proxy.reconcile.authority import Authority
 from proxy.reconcile.local_store import LoggedWrite
+from proxy.reconcile.ports import StoreUnavailable
 from proxy.sandbox import Switches
 from proxy.settings import Settings
+from proxy.store.engine import Connection
 
 POSTED = {"Content_Type": "application/json"}
 
@@ -285,3 +288,43 @@ async def test_a_write_that_the_set_goes_back_under_is_upstreams(half: World) ->
     assert (await half.merge(account, '{"Name":"back"}')).status == 204
     assert await logged(half) == []
     assert any(request.startswith("MERGE") for request in half.upstream_requests())
+
+
+# When the database fails
+
+
+async def test_a_commit_that_is_cut_off_is_not_called_refused(
+    place: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Postgres has the write, and the answer to COMMIT never came."""
+    script = Connection.script
+
+    async def cut(connection: Connection, text: str) -> None:
+        await script(connection, text)
+        if text == "COMMIT":
+            raise psycopg2.OperationalError("server closed the connection unexpectedly")
+
+    path = f"/AccountSet(guid'{place.a_key('AccountSet')}')"
+    assert (await place.merge(path, '{"Fax":"before"}')).status == 204
+    with monkeypatch.context() as broken:
+        broken.setattr(Connection, "script", cut)
+        answer = await place.merge(path, '{"Fax":"cut"}')
+    assert answer.status == 504
+    assert "Syncpoint.OutcomeUnknown" in answer.text
+    assert (await place.ask(f"{path}/Fax")).json()["d"]["Fax"] == "cut"
+
+
+async def test_without_a_database_nothing_is_written_and_nothing_read(
+    place: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def down(*_: object, **__: object) -> None:
+        raise StoreUnavailable("down")
+
+    path = f"/AccountSet(guid'{place.a_key('AccountSet')}')"
+    with monkeypatch.context() as broken:
+        broken.setattr(place.proxy.store._connections, "transaction", down)
+        broken.setattr(place.proxy.store._connections, "fetch", down)
+        assert (await place.merge(path, '{"Fax":"lost"}')).status == 503
+        assert (await place.ask(path)).status == 504
+    assert await logged(place) == []
+    assert (await place.ask(f"{path}/Fax")).status == 200
