@@ -6,6 +6,7 @@ compared by its place only.
 
 from __future__ import annotations
 
+import random
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -358,3 +359,64 @@ async def test_atom(both: Pair) -> None:
         ("MERGE", f"/AccountSet(guid'{both.key('ContactSet')}')", f"{head}{tail}"),
     ]:
         await both.same(method, path, ATOM, body)
+
+
+TEXTS = ('"x"', '""', "null", '"  "', '"\\u00e9"', "7", "true")
+BODIES = {
+    "AccountSet": ("Name", "Fax", "Address1_City", "Address2_City", "Description", "Nothing"),
+    "ContactSet": ("FirstName", "LastName", "JobTitle", "Address1_City"),
+    "TaskSet": ("Subject", "Description"),
+    "CustomerAddressSet": ("City", "Line1"),
+}
+
+
+class Walk:
+    """Writes and reads as they come by chance: of what was there and of what was made on the way."""
+
+    def __init__(self, both: Pair, seed: int) -> None:
+        self._both = both
+        self._random = random.Random(seed)
+
+    def _a_set(self) -> str:
+        return self._random.choice(list(BODIES))
+
+    def _entity(self, entity_set: str) -> str:
+        made = [f"{{{name}}}" for name in self._both.proxy.new.values()]
+        known = [self._both.key(entity_set, number) for number in range(3)]
+        return f"/{entity_set}(guid'{self._random.choice([*known, *made[-6:]])}')"
+
+    def _body(self, entity_set: str) -> str:
+        names = self._random.sample(BODIES[entity_set], self._random.randint(0, 2))
+        members = [f'"{name}":{self._random.choice(TEXTS)}' for name in names]
+        if entity_set == "ContactSet" and self._random.random() < 0.5:
+            parent = self._both.key("AccountSet", self._random.randrange(3))
+            members.append(f'"ParentCustomerId":{{"Id":"{parent}","LogicalName":"account"}}')
+        return f"{{{','.join(members)}}}"
+
+    async def step(self) -> None:
+        entity_set = self._a_set()
+        path = self._entity(entity_set)
+        match self._random.choices(("create", "merge", "delete", "property", "read"), (3, 6, 1, 2, 3))[0]:
+            case "create":
+                await self._both.same("POST", f"/{entity_set}", JSON, self._body(entity_set))
+            case "merge":
+                await self._both.same("MERGE", path, JSON, self._body(entity_set))
+            case "delete":
+                await self._both.same("DELETE", path)
+            case "property":
+                name = self._random.choice(BODIES[entity_set])
+                body = f'{{"{name}":{self._random.choice(TEXTS)}}}'
+                await self._both.same("PUT", f"{path}/{name}", JSON, body)
+            case _:
+                await self._both.same("GET", f"{path}?$select=*", ATOM)
+        if self._random.random() < 0.2:
+            self._both.clock.advance(self._random.choice((0, 0.4, 3)))
+        await self._both.same("GET", path)
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_walks_by_chance(database_url: str, seed: int) -> None:
+    async with pair(database_url, Switches()) as both:
+        walk = Walk(both, seed)
+        for _ in range(60):
+            await walk.step()
