@@ -51,7 +51,7 @@ class Addresses:
         sets = self._entities.model.entity_sets
         for effect in self._entities.sets.policy(owner).effects:
             rows = sets.get(effect.entity_set)
-            if rows is None or _PARENT not in rows.entity_type.properties:
+            if rows is None or _PARENT not in rows.entity_type.properties or not self._are_ours(owner, rows):
                 continue
             for number, via in enumerate((each for each in effect.via if each.endswith(f"_{_SUFFIX}")), 1):
                 prefix = via.removesuffix(_SUFFIX)
@@ -61,6 +61,9 @@ class Addresses:
                     if prefix + name in owner.entity_type.properties
                 }
                 yield Half(owner, rows, via, number, shared)
+
+    def _are_ours(self, owner: EntitySet, rows: EntitySet) -> bool:
+        return self._entities.is_ours(owner) and self._entities.is_ours(rows)
 
     def _halves_in(self, rows: EntitySet) -> Iterator[Half]:
         """What rows of the set may be half of."""

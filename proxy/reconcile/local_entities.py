@@ -31,7 +31,7 @@ from proxy.reconcile.local_rules import (
     is_intersect,
 )
 from proxy.reconcile.local_store import LocalTransaction
-from proxy.reconcile.policy import SyncRules
+from proxy.reconcile.policy import Mode, SyncRules
 from proxy.reconcile.ports import Fetched, Provenance, Query, Related, Stored
 from proxy.reconcile.sets import Sets
 from proxy.reconcile.stamp import Stamp
@@ -62,6 +62,10 @@ class LocalEntities:
     @property
     def model(self) -> Model:
         return self.rules.model
+
+    def is_ours(self, entity_set: EntitySet) -> bool:
+        """Whether the mirror is the authority of the set; of others it may hold a part only."""
+        return self.sets.policy(entity_set).mode is Mode.MIRROR
 
     async def require(self, entity_set: EntitySet, key: EntityKey) -> Stored:
         """The entity, which nobody else changes before the transaction ends. ODataError 404 without one."""
@@ -117,14 +121,14 @@ class LocalEntities:
         return key
 
     async def _check_targets(self, values: Mapping[str, Any], entity_set: EntitySet) -> None:
-        """What a lookup names exists. Raises ODataError, 404."""
+        """What a lookup names exists, as far as that is ours to know. Raises ODataError, 404."""
         by_name = {logical_name(each): each for each in self.model.entity_sets.values()}
         for name, declared in entity_set.entity_type.properties.items():
             held = values.get(name)
             if not is_reference(declared) or not held or held.get("Id") is None:
                 continue
             target = by_name.get(held["LogicalName"] or "")
-            if target is None or len(target.entity_type.key) != 1:
+            if target is None or len(target.entity_type.key) != 1 or not self.is_ours(target):
                 continue
             key: EntityKey = ((target.entity_type.key[0], held["Id"]),)
             if await self.names.get(target, key) is None:
@@ -197,12 +201,18 @@ class LocalEntities:
         holders = [
             (relationship, await self._holders(entity_set, key, relationship))
             for relationship in self.rules.relationships.each(entity_set)
-            if relationship.kind == "referrers" or relationship.intersect is not None
+            if self._is_followed(relationship)
         ]
         await self.drop(entity_set, key, operation)
         for relationship, rows in holders:
             for row in rows:
                 await self._let_go(relationship, row)
+
+    def _is_followed(self, relationship: Relationship) -> bool:
+        """Whether what refers to an entity through it is ours to change."""
+        if relationship.intersect is not None:
+            return self.is_ours(relationship.intersect.entity_set)
+        return relationship.kind == "referrers" and self.is_ours(relationship.target)
 
     async def _holders(
         self, entity_set: EntitySet, key: EntityKey, relationship: Relationship

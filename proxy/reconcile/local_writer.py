@@ -117,7 +117,7 @@ class LocalWriter:
                 condition = _equals("Edm.Guid", part, found[0].key[0][1])
         rows = (await transaction.find(Query(users, condition, page=1))).rows
         if not rows:
-            return Author()
+            return Author({"Id": self._user, "LogicalName": "systemuser"} if self._user else None)
         text = verbose_json.value_at(rows[0].document or "", ("BusinessUnitId",)) or "null"
         unit = json.loads(text) or {}
         user = {"Id": rows[0].key[0][1], "LogicalName": "systemuser"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import uuid
 from collections.abc import AsyncIterator
 
 import psycopg2
@@ -236,6 +237,24 @@ async def test_each_side_is_asked_for_its_own(half: World) -> None:
         == "theirs"
     )
     assert (await half.ask("/NothingSet")).cache.startswith("syncpoint; fwd")
+
+
+async def test_what_stays_upstreams_is_referred_to_and_not_written(half: World) -> None:
+    account, contact = half.a_key("AccountSet"), half.a_key("ContactSet")
+    unknown = "99999999-2222-3333-4444-555555555555"
+    path = f"/AccountSet(guid'{account}')"
+    sector = f'{{"optevia_Sector":{{"Id":"{unknown}","LogicalName":"optevia_sector"}}}}'
+    assert (await half.merge(path, sector)).status == 204  # Dynamics may have made it just now
+    missing = f'{{"PrimaryContactId":{{"Id":"{unknown}","LogicalName":"contact"}}}}'
+    assert (await half.merge(path, missing)).status == 404
+    task = half.sandbox.organisation.insert(
+        "TaskSet", {"RegardingObjectId": {"Id": uuid.UUID(contact), "LogicalName": "contact"}}
+    )
+    await half.ask(f"/TaskSet(guid'{task}')")
+    await half.idle()
+    assert (await half.ask(f"/ContactSet(guid'{contact}')", "DELETE")).status == 204
+    assert (await half.ask(f"/TaskSet(guid'{task}')")).status == 200
+    assert await logged(half) != []
 
 
 @pytest.mark.parametrize(
