@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from proxy.odata.edm import EntitySet, Model, Property
@@ -22,6 +22,9 @@ ATOM = "http://www.w3.org/2005/Atom"
 APP = "http://www.w3.org/2007/app"
 _NAMESPACES = f'xmlns:d="{DATA}" xmlns:m="{METADATA}" xmlns="{ATOM}"'
 
+# Of one property: its element where it is null, and what writes it from another JSON value.
+_Writer = tuple[str, Callable[[Any], str]]
+
 _TEXT = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "\r": "&#xD;"}
 _ATTRIBUTE = _TEXT | {'"': "&quot;", "\n": "&#xA;", "\t": "&#x9;"}
 _ILLEGAL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
@@ -31,6 +34,8 @@ _IN_ATTRIBUTE = re.compile(f'[&<>"\r\n\t{_ILLEGAL.pattern[1:]}')
 
 def text_of(value: str) -> str:
     """Element text; a character that XML does not have becomes the reference that a lax writer gives it."""
+    if value.isprintable() and not ("&" in value or "<" in value or ">" in value):  # most are
+        return value
     return _IN_TEXT.sub(lambda found: _TEXT.get(found[0], f"&#x{ord(found[0]):X};"), value)
 
 
@@ -149,12 +154,9 @@ def _entry(
         for name in (entity_type.navigation_properties if select is None else select)
         if name in entity_type.navigation_properties
     ]
-    names = entity_type.properties if select is None else dict.fromkeys(select)
-    properties = [
-        write_value(name, raw.get(name), entity_type.properties[name], model)
-        for name in names
-        if name in entity_type.properties
-    ]
+    writers = _writers(entity_type.qualified_name, entity_type.properties, model)
+    names = writers if select is None else dict.fromkeys(select)
+    properties = _values(raw, [name for name in names if name in writers], writers)
     return "".join(
         [
             head,
@@ -183,7 +185,7 @@ def _link(
         f' title="{name}" href="{href}/{name}"'
     )
     value = raw.get(name)
-    if (isinstance(value, Mapping) and "__deferred" in value) or name not in raw:
+    if (isinstance(value, dict) and "__deferred" in value) or name not in raw:
         return f"{head} />"
     inner = _inline(name, value, raw, model, entity_set, updated)
     return f"{head}><m:inline>{inner}</m:inline></link>" if inner else f"{head}><m:inline /></link>"
@@ -216,22 +218,49 @@ def _shown_of(raw: Mapping[str, Any], entity_set: EntitySet) -> Sequence[str] | 
 
 def write_value(name: str, value: Any, declared: Property, model: Model) -> str:
     """A property's element from its JSON value."""
+    null, write = _writer(name, declared, model)
+    return null if value is None else write(value)
+
+
+def _writers(name: str, properties: Mapping[str, Property], model: Model) -> Mapping[str, _Writer]:
+    """What writes each property of the type `name`: all but the values is the same for every entity."""
+    return model.derived(
+        _writers,
+        name,
+        lambda: {each: _writer(each, declared, model) for each, declared in properties.items()},
+    )
+
+
+def _writer(name: str, declared: Property, model: Model) -> _Writer:
     complex_type = model.complex_type(declared.type)
+    is_text = declared.type == "Edm.String"
+    kind = "" if is_text else f' m:type="{declared.type}"'
+    head, tail = f"<d:{name}{kind}>", f"</d:{name}>"
     if complex_type is not None:
-        members = value or {}
-        inner = "".join(
-            write_value(each, members.get(each), member, model)
-            for each, member in complex_type.properties.items()
+        members = _writers(complex_type.qualified_name, complex_type.properties, model)
+        return (
+            head + "".join(null for null, _ in members.values()) + tail,
+            lambda value: head + "".join(_values(value, members, members)) + tail,
         )
-        return f'<d:{name} m:type="{complex_type.qualified_name}">{inner}</d:{name}>'
-    kind = "" if declared.type == "Edm.String" else f' m:type="{declared.type}"'
-    if value is None:
-        return f'<d:{name}{kind} m:null="true" />'
+    null, spaced = f'<d:{name}{kind} m:null="true" />', f'<d:{name}{kind} xml:space="preserve">'
     primitive = PRIMITIVES[declared.type]
-    text = text_of(primitive.to_atom(primitive.from_json(value)))
-    if text and (text[0].isspace() or text[-1].isspace()):
-        kind += ' xml:space="preserve"'
-    return f"<d:{name}{kind}>{text}</d:{name}>" if text else f"<d:{name}{kind}></d:{name}>"
+    from_json, to_atom = primitive.from_json, primitive.to_atom
+
+    def write_text(value: Any) -> str:
+        text = text_of(from_json(value))
+        return (spaced if text[:1].isspace() or text[-1:].isspace() else head) + text + tail
+
+    return null, write_text if is_text else lambda value: head + to_atom(from_json(value)) + tail
+
+
+def _values(raw: Mapping[str, Any], names: Iterable[str], writers: Mapping[str, _Writer]) -> list[str]:
+    """The elements of properties."""
+    pieces = []
+    for name in names:
+        null, write = writers[name]
+        value = raw.get(name)
+        pieces.append(null if value is None else write(value))
+    return pieces
 
 
 def write_property(name: str, value: Any, declared: Property, model: Model) -> str:
