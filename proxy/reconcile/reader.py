@@ -174,6 +174,18 @@ class Reader:
     async def _read_entity(self, operation: ReadEntity, ask: Ask, shape: Shape) -> Answer:
         entity_set, key = operation.entity_set, operation.key
         held = (await self._store.get(entity_set, [key])).get(key)
+        try:
+            answer = await self._entity(operation, ask, shape, held)
+        except UpstreamFailure:
+            if stale := self._stale(held, shape, ask):
+                return stale
+            raise
+        if isinstance(answer, Relayed) and (answer.cut or answer.reply.status >= 500):
+            return self._stale(held, shape, ask) or answer
+        return answer
+
+    async def _entity(self, operation: ReadEntity, ask: Ask, shape: Shape, held: Stored | None) -> Answer:
+        entity_set, key = operation.entity_set, operation.key
         if ask.directives.no_cache:
             return await self._fetch(operation, ask, shape, held, "request")
         if held is not None and (followed := await self._sets.followed_at(entity_set, held)):
@@ -194,10 +206,6 @@ class Reader:
             reply = await self._upstream.send(check, joinable=True)
         except UpstreamCut:
             return await self._forward(operation, ask, shape.model, "stale", "check-refused")
-        except UpstreamFailure:
-            if stale := self._stale(held, shape, ask):
-                return stale
-            raise
         if reply.status >= 500 and (stale := self._stale(held, shape, ask)):
             return stale
         try:
@@ -234,10 +242,6 @@ class Reader:
             return (
                 Relayed(cut.reply, CacheStatus(fwd=why), cut=True) if is_own else await self._again(ask, why)
             )
-        except UpstreamFailure:
-            if stale := self._stale(held, shape, ask):
-                return stale
-            raise
         if held is not None and held.intents and self._settle is not None:
             await self._settle(entity_set, key, ask, shape.model)
         if look.fetched is None:

@@ -94,6 +94,25 @@ async def test_a_fetch_that_fails_is_stood_in_for_up_to_the_limit(
     assert said in answer.text
 
 
+@pytest.mark.parametrize("then", [*(param.values[0] for param in FAILURES), Fault(kind="cut")])
+@pytest.mark.parametrize("is_settled", [True, False])
+async def test_what_fails_after_a_cut_answer_is_stood_in_for(
+    place: World, hands: Hands, then: Fault, is_settled: bool
+) -> None:
+    """A cut check is followed by the client's own request; a cut fetch in its own form is its answer."""
+    path = path_of(place)
+    if not is_settled:
+        organisation = place.sandbox.organisation
+        organisation.change("AccountSet", organisation.keys("AccountSet")[0], {"Name": "Just now"})
+    before = await place.ask(path)
+    hands.advance(place, 100)
+    place.sandbox.faults.add(Fault(kind="cut", method="GET"))
+    place.sandbox.faults.add(Fault(kind=then.kind, status=then.status, body=then.body, method="GET", times=9))
+    place.clear()
+    assert_stale(await place.ask(path), before, 100)
+    assert ("$select=" in place.upstream_requests()[0]) is is_settled
+
+
 @pytest.mark.parametrize(("fault", "status", "said"), FAILURES)
 async def test_what_is_not_held_is_stood_in_for_by_nothing(
     place: World, fault: Fault, status: int, said: str
