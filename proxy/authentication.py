@@ -1,4 +1,4 @@
-"""Who is calling, and how it is known: a token, a user's password, or the network.
+"""Who is calling, and how it is known: a token, a user's password, a connection's login, or the network.
 
 What a request says of its caller (Authorization, RFC 9110, 11.6.2) is judged by itself: a credential that is
 wrong is refused, wherever it comes from. A scheme that no caller uses says nothing. The address is the
@@ -21,6 +21,7 @@ from aiohttp import web
 from cachetools import TTLCache
 
 from proxy.caller_settings import CallerSettings, Network
+from proxy.connection_logins import ConnectionLogins
 from proxy.passwords import PasswordHash, token_hash
 from proxy.reconcile.errors import LoginRequired, RightMissing, TooManyLogins
 from proxy.reconcile.observations import CallerRefused, Observe
@@ -59,15 +60,24 @@ class Authenticator:
         self.use(callers)
 
     def use(self, callers: Mapping[str, CallerSettings]) -> None:
-        """Know these callers, and no others any more."""
+        """Know these callers, and no others any more; who has logged in a connection has to do so again.
+
+        Raises OSError and UnicodeDecodeError for a password that cannot be read (`login_problems`), and then
+        nothing has changed.
+        """
+        logins = _connection_logins(callers)
         rights = {name: caller.rights(name) for name, caller in callers.items()}
         self._right.clear()
+        self._logins = logins
         self._tokens = [(each, rights[name]) for name in callers for each in callers[name].token_sha256]
         self._basic: dict[str, _Basic] = {}
+        self._users: dict[str, Rights] = {}  # of a connection's login, in lower case
         self._networks: list[tuple[Network, Rights]] = []
         for name, caller in callers.items():
             if caller.basic is not None and (kept := caller.basic.hash()) is not None:
                 self._basic[caller.basic.user] = _Basic(rights[name], kept)
+            for user in (caller.ntlm.user if caller.ntlm else "", caller.kerberos):
+                self._users |= {user.lower(): rights[name]} if user else {}
             self._networks += [(network, rights[name]) for network in caller.networks]
         self._networks.sort(key=lambda each: each[0].prefixlen, reverse=True)
         self._is_open = not callers
@@ -86,12 +96,14 @@ class Authenticator:
             return self._bearer(request, said)
         if scheme == "basic" and self._basic:
             return await self._password(request, said)
+        if self._logins is not None and scheme in map(str.lower, self._logins.schemes):
+            return self._login(request, self._logins, scheme, said)
         return self._unsaid(request)
 
     def named(self, name: str) -> Rights | None:
         """The rights of the caller of this name, for who was let in before; None where there is none."""
         every = [rights for _, rights in (*self._tokens, *self._networks)]
-        every += [basic.rights for basic in self._basic.values()]
+        every += [basic.rights for basic in self._basic.values()] + [*self._users.values()]
         return next((rights for rights in every if rights.who == name), None)
 
     def _bearer(self, request: web.BaseRequest, token: str) -> Rights:
@@ -118,13 +130,31 @@ class Authenticator:
             self._check_failures(request)  # those that waited with this one may have failed
             wanted = self._unknown if kept is None else kept.hash
             is_right = wanted is not None and await asyncio.to_thread(wanted.is_of, password)
-        if kept is None or not is_right:
+        if kept is None or not is_right or self._basic.get(user) is not kept:
             raise self._refused(request, "basic", "wrong user or password")
         self._right[remembered] = kept.rights
         return kept.rights
 
+    def _login(self, request: web.BaseRequest, logins: ConnectionLogins, scheme: str, said: str) -> Rights:
+        """One message of a login; the last one's request is answered."""
+        self._check_failures(request)
+        try:
+            result = logins.step(request, scheme, base64.b64decode(said, validate=True))
+        except ValueError:
+            raise self._refused(request, scheme, "login failed") from None
+        if isinstance(result, bytes):
+            name = next(each for each in logins.schemes if each.lower() == scheme)
+            raise LoginRequired("The login goes on.", [f"{name} {base64.b64encode(result).decode()}"])
+        rights = self._users.get(result.lower())
+        if rights is None:
+            raise self._refused(request, scheme, "unknown user")
+        return rights
+
     def _unsaid(self, request: web.BaseRequest) -> Rights:
         """Who calls without a word of it."""
+        user = None if self._logins is None else self._logins.user_of(request)
+        if (known := self._users.get((user or "").lower())) is not None:
+            return known
         if (address := _address_of(request)) is not None:
             for network, rights in self._networks:
                 if address in network:
@@ -135,7 +165,8 @@ class Authenticator:
         raise RightMissing(request.remote or "", "call from this address")
 
     def _challenges(self, error: str = "") -> list[str]:
-        schemes = [f'Bearer realm="syncpoint"{error}'] if self._tokens else []
+        schemes = [*(self._logins.schemes if self._logins else ())]
+        schemes += [f'Bearer realm="syncpoint"{error}'] if self._tokens else []
         schemes += ['Basic realm="syncpoint", charset="UTF-8"'] if self._basic else []
         return schemes
 
@@ -152,6 +183,13 @@ class Authenticator:
         if self._failed.get(_source(request), 0) >= _FAILURES:
             self._observe(CallerRefused(request.remote, "password", "too many failures"))
             raise TooManyLogins("Too many logins from this address have failed. Try again in a minute.")
+
+
+def _connection_logins(callers: Mapping[str, CallerSettings]) -> ConnectionLogins | None:
+    """None where no caller logs in so."""
+    users = {each.ntlm.user: each.ntlm.read_password() for each in callers.values() if each.ntlm is not None}
+    wanted = users or any(caller.kerberos for caller in callers.values())
+    return ConnectionLogins(users) if wanted else None
 
 
 def _address_of(request: web.BaseRequest) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import importlib.util
 import ipaddress
 import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 
 from proxy.odata.edm import Model
 from proxy.passwords import PasswordHash
 from proxy.reconcile.rights import EVERY, Rights, Shown
+from proxy.setting_tables import Table
 from proxy.setting_types import MASK, Names, Secret, list_from_json
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -37,11 +40,7 @@ def _password_hash(value: SecretStr) -> SecretStr:
     return value
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class BasicSettings(_Table):
+class BasicSettings(Table):
     """A user of Basic; the hash has the cost in it, see `proxy.passwords`."""
 
     user: Annotated[str, Field(min_length=1, pattern="^[^:]*$")]
@@ -53,7 +52,27 @@ class BasicSettings(_Table):
         return None if text == MASK else PasswordHash.parse(text)
 
 
-class ShownSettings(_Table):
+class NtlmSettings(Table):
+    """A user of NTLM, also within Negotiate: `DOMAIN\\user`, or a name alone."""
+
+    user: Annotated[str, Field(min_length=1, pattern=r"^[^:\r\n]*$")]
+    password: Secret = Field(default=SecretStr(""), repr=False)
+    password_file: str = ""
+
+    @model_validator(mode="after")
+    def _has_one_password(self) -> Self:
+        if bool(self.password.get_secret_value()) == bool(self.password_file):
+            raise ValueError("needs password or password_file, and not both")
+        return self
+
+    def read_password(self) -> str:
+        """The password, a file's without the newline at its end. Raises OSError and UnicodeDecodeError."""
+        if self.password_file:
+            return Path(self.password_file).read_text(encoding="utf-8").rstrip("\r\n")
+        return self.password.get_secret_value()
+
+
+class ShownSettings(Table):
     """Which properties of an entity set are shown: those allowed, or all but those denied."""
 
     allow: Names | None = None
@@ -66,13 +85,15 @@ class ShownSettings(_Table):
         return self
 
 
-class CallerSettings(_Table):
+class CallerSettings(Table):
     """One caller."""
 
     token_sha256: Annotated[
         tuple[Annotated[str, AfterValidator(_token_hash)], ...], BeforeValidator(_one_or_many)
     ] = ()
     basic: BasicSettings | None = None
+    ntlm: NtlmSettings | None = None
+    kerberos: str = ""
     trust: Literal["", "network"] = ""
     networks: Annotated[tuple[Network, ...], BeforeValidator(list_from_json)] = ()
     read: Names = ()
@@ -83,8 +104,8 @@ class CallerSettings(_Table):
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
-        if not (self.token_sha256 or self.basic or self.trust):
-            raise ValueError("needs a way to say who it is: token_sha256, basic or trust")
+        if not (self.token_sha256 or self.basic or self.ntlm or self.kerberos or self.trust):
+            raise ValueError("needs a way to say who it is: token_sha256, basic, ntlm, kerberos or trust")
         if bool(self.trust) != bool(self.networks):
             raise ValueError('trust = "network" and networks need each other')
         if self.admin and self.properties:
@@ -116,6 +137,8 @@ def problems_of(callers: Mapping[str, CallerSettings]) -> Iterator[str]:
         ways: list[tuple[str, object]] = [("token_sha256", each) for each in caller.token_sha256]
         ways += [("networks", each) for each in caller.networks]
         ways += [("basic.user", caller.basic.user)] if caller.basic else []
+        ways += [("user", caller.ntlm.user.lower())] if caller.ntlm else []
+        ways += [("user", caller.kerberos.lower())] if caller.kerberos else []
         for way in ways:
             if way in said:
                 yield f"callers.{name}.{way[0]}: callers.{said[way]} has the same"
@@ -123,9 +146,13 @@ def problems_of(callers: Mapping[str, CallerSettings]) -> Iterator[str]:
 
 
 def problems_with(
-    callers: Mapping[str, CallerSettings], model: Model, models: Mapping[str, object]
+    callers: Mapping[str, CallerSettings], model: Model | None, models: Mapping[str, object]
 ) -> Iterator[str]:
-    """What rights name that is not there: a property that is spelt wrong would not be hidden."""
+    """What keeps callers from being known, and what rights name that is not there: a property that is spelt
+    wrong would not be hidden."""
+    yield from login_problems(callers)
+    if model is None:
+        return
     known = {EVERY, *model.entity_sets, *(f"model/{name}" for name in models)}
     for name, caller in callers.items():
         for right, sets in (
@@ -145,3 +172,16 @@ def problems_with(
             for each in shown.deny or ():
                 if each in entity_set.entity_type.key:
                     yield f"{place}: '{each}' is of the key, which is always shown"
+
+
+def login_problems(callers: Mapping[str, CallerSettings]) -> Iterator[str]:
+    """What keeps callers from logging in their connections."""
+    for name, caller in callers.items():
+        try:
+            if caller.ntlm is not None:
+                caller.ntlm.read_password()
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "no UTF-8"
+            yield f"callers.{name}.ntlm.password_file: {reason}"
+        if caller.kerberos and importlib.util.find_spec("gssapi") is None:
+            yield f"callers.{name}.kerberos: needs the Python package gssapi, and a keytab (KRB5_KTNAME)"

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from proxy.caller_settings import login_problems
 from proxy.setting_tables import LOGIN_MODES, LoginSettings
 from proxy.setting_types import Address
 from proxy.settings import Settings, SettingsError, exposed
@@ -23,6 +24,7 @@ def problems(settings: Settings) -> Iterator[str]:
     elif _is_ours(settings.listen, root.hostname, root.port or (443 if root.scheme == "https" else 80)):
         yield "upstream.service_root: leads to the proxy itself"
     yield from exposed(settings)
+    yield from login_problems(settings.callers)
     try:
         Tls(settings)
     except SettingsError as error:

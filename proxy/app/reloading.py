@@ -44,10 +44,11 @@ class Reloading:
 
     def _put_in_force(self, settings: Settings) -> None:
         """Raises SettingsError, and then nothing has changed."""
-        model, parts = self.parts.metadata.model, self.parts
-        wrong = exposed(settings)
-        if model is not None:
-            wrong += problems_with(settings.callers, model, settings.models)
+        parts = self.parts
+        wrong = [
+            *exposed(settings),
+            *problems_with(settings.callers, parts.metadata.model, settings.models),
+        ]
         if wrong:
             raise SettingsError(wrong)
         self.tls.reload(settings)

@@ -162,9 +162,10 @@ async def _models(parts: Parts) -> Models:
 
 
 def _authenticator(parts: Parts) -> Authenticator:
-    """Raises SettingsError where rights name what the metadata document does not have."""
-    settings, model = parts.settings, parts.metadata.model
-    if model is not None and (wrong := [*problems_with(settings.callers, model, settings.models)]):
+    """Raises SettingsError where rights name what the metadata document does not have, and for passwords that
+    cannot be read."""
+    settings = parts.settings
+    if wrong := [*problems_with(settings.callers, parts.metadata.model, settings.models)]:
         raise SettingsError(wrong)
     return Authenticator(settings.callers, parts.events.observe)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import tomllib
 from pathlib import Path
@@ -12,7 +13,7 @@ from aiohttp.test_utils import make_mocked_request
 from calling import CHEAP, basic, password_of, token_of
 
 from proxy.authentication import Authenticator
-from proxy.caller_settings import CallerSettings, ShownSettings
+from proxy.caller_settings import CallerSettings, ShownSettings, login_problems
 from proxy.passwords import PasswordHash
 from proxy.reconcile.errors import LoginRequired, RightMissing, TooManyLogins
 from proxy.reconcile.rights import Rights, Shown
@@ -49,8 +50,11 @@ def test_the_commented_caller_shows_every_key() -> None:
 
 
 WRONG: list[tuple[dict[str, Any], str]] = [
-    ({}, "needs a way to say who it is: token_sha256, basic or trust"),
-    ({"read": ["*"]}, "needs a way to say who it is: token_sha256, basic or trust"),
+    ({}, "needs a way to say who it is: token_sha256, basic, ntlm, kerberos or trust"),
+    ({"read": ["*"]}, "needs a way to say who it is: token_sha256, basic, ntlm, kerberos or trust"),
+    ({"ntlm": {"user": "u"}}, "needs password or password_file, and not both"),
+    ({"ntlm": {"user": "u", "password": "p", "password_file": "f"}}, "and not both"),
+    ({"ntlm": {"user": "a:b", "password": "p"}}, "should match"),
     ({"trust": "network"}, 'trust = "network" and networks need each other'),
     (token_of("x", networks=["10.0.0.0/8"]), 'trust = "network" and networks need each other'),
     (token_of("x", admin=True, properties={"A": {"deny": ["B"]}}), "properties would hide nothing"),
@@ -97,6 +101,9 @@ SECRET = "S3cret-7431"
         {"basic": {"user": "u", "scrypt": SECRET}},
         {"basic": {"user": "u", "scrypt": 7431}},
         {"basic": {"user": f"u:{SECRET}", "scrypt": str(PasswordHash.of("x", CHEAP))}},
+        {"ntlm": SECRET},
+        {"ntlm": {"user": f"u:{SECRET}", "password": "x"}},
+        {"ntlm": {"user": "u", "password": 7431}},
         {"trust": SECRET},
         {"trust": "network", "networks": SECRET},
         {"read": SECRET, "admin": SECRET},
@@ -130,7 +137,9 @@ def test_callers_come_from_the_environment_too() -> None:
 
 def test_what_is_shown_of_the_settings_has_no_password_and_can_be_read_again() -> None:
     caller = password_of("importer", SECRET, trust="network", networks=["10.0.0.0/8", "fd00::/8"], read=["*"])
+    caller["ntlm"] = {"user": "u", "password": SECRET}
     settings = load({"importer": caller})
+    assert SECRET not in settings.to_toml() + repr(settings)
     text = settings.to_toml() + repr(settings)
     assert caller["basic"]["scrypt"] not in text
     again = load(tomllib.loads(settings.to_toml())["callers"])
@@ -186,6 +195,22 @@ async def test_the_other_end_of_the_connection_is_looked_up_in_the_networks(
     else:
         with pytest.raises(RightMissing):
             await authenticator.rights_of(request)
+
+
+async def test_what_keeps_callers_from_logging_in_is_told(tmp_path: Path) -> None:
+    absent, broken = tmp_path / "absent", tmp_path / "broken"
+    broken.write_bytes(b"\xff")
+    callers = {
+        "a": {"ntlm": {"user": "a", "password_file": str(absent)}},
+        "b": {"ntlm": {"user": "b", "password_file": str(broken)}},
+        "c": {"kerberos": "c@EXAMPLE"},
+    }
+    told = [*login_problems(load(callers).callers)]
+    assert told[:2] == [
+        "callers.a.ntlm.password_file: No such file or directory",
+        "callers.b.ntlm.password_file: no UTF-8",
+    ]
+    assert (told[2:] == []) is (importlib.util.find_spec("gssapi") is not None)
 
 
 async def test_failures_are_forgotten_after_a_minute_and_passwords_after_five() -> None:
