@@ -1,4 +1,4 @@
-"""Who asks: Basic, NTLM and Negotiate by connection, and the ADFS form chain (field manual, 9)."""
+"""Who asks: Basic, bearer tokens, NTLM and Negotiate by connection, the ADFS form chain (field manual, 9)."""
 
 from __future__ import annotations
 
@@ -46,6 +46,8 @@ class Logins:
         match self._switches.auth:
             case "basic":
                 return self._basic(request)
+            case "bearer":
+                return self._bearer(request)
             case "ntlm" | "negotiate" as scheme:
                 return self._connection(request, _SCHEMES[scheme])
             case "adfs-forms":
@@ -64,6 +66,14 @@ class Logins:
             return user
         self.failures += scheme.lower() == "basic"
         return _challenge('Basic realm="crm"')
+
+    def _bearer(self, request: web.BaseRequest) -> str | web.Response:
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        user = self._switches.tokens.get(token) if scheme.lower() == "bearer" else None
+        if user is None:
+            self.failures += scheme.lower() == "bearer"
+            return _challenge("Bearer authorization_uri=https://login.example.com/")
+        return user
 
     def _connection(self, request: web.BaseRequest, scheme: str) -> str | web.Response:
         """NTLM logs in the connection: what follows on it needs no more (RFC 4559, 6)."""

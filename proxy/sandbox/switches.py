@@ -24,7 +24,8 @@ class Switches:
     `$filter` and `$orderby` may say. `latency_ms`: added before every answer.
 
     `auth`: how users log in; `users`: their passwords by name, as in `CRM\ada` (empty: Basic takes
-    anybody). `rights`: by user, in lower case, for reading; others see everything. Of `adfs-forms`: how many
+    anybody). `tokens`: of `bearer`, the users by token. `rights`: by user, in lower case, for reading; others
+    see everything. Of `adfs-forms`: how many
     requests a session lasts, with what face it ends, and how many pages of the chain come with other markup
     at first (field manual, 9.2).
     """
@@ -35,8 +36,9 @@ class Switches:
     batch: Literal["refuse", "serve"] = "refuse"
     deep_skip: Literal["slow", "fails", "unlimited"] = "slow"
     put: Literal["merge", "reset"] = "merge"
-    auth: Literal["none", "basic", "ntlm", "negotiate", "adfs-forms"] = "none"
+    auth: Literal["none", "basic", "bearer", "ntlm", "negotiate", "adfs-forms"] = "none"
     users: Mapping[str, str] = field(default_factory=dict)
+    tokens: Mapping[str, str] = field(default_factory=dict)
     rights: Mapping[str, Rights] = field(default_factory=dict)
     session_requests: int | None = None
     session_end: Literal["401", "redirect", "html"] = "401"
