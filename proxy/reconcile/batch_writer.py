@@ -350,9 +350,9 @@ class BatchWriter:
 
 
 def _digest_of(written: Iterable[Touched], before: Mapping[Entity, Fetched]) -> bytes | None:
-    """Of their states; None where there is none, or one of them was not seen."""
+    """Of their states; None where one of them was not seen. What a batch makes has no state before."""
     states = [before.get((entity.entity_set.name, entity.key)) for entity in written]
-    if not states or None in states:
+    if None in states:
         return None
     return blake2b(b"".join(state.digest for state in states if state), digest_size=16).digest()
 

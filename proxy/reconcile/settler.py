@@ -150,10 +150,15 @@ class _Settling:
         intent = self._intent
         if intent.method == "CreateEntity":
             return await self._create_settlement(self._model.entity_sets[intent.entity_set])
-        intended = self._intended()
-        if not self._is_late and (not intended or any(one.key is None for one in intended)):
-            return None
         outcomes: list[Outcome] = []
+        try:
+            intended = self._intended()
+        except ODataError:
+            # What it asked for can no longer be told: another metadata document, other limits.
+            intended = self._named()
+            outcomes.append(Outcome.UNDETERMINED)
+        if not self._is_late and (outcomes or not intended or any(one.key is None for one in intended)):
+            return None
         looks: list[tuple[Touched, Look, Outcome]] = []
         for one in intended:
             if one.key is None:
@@ -194,12 +199,16 @@ class _Settling:
             stale=[*settlement.stale, *touched_by(effects, made.values, self._model)],
         )
 
+    def _named(self) -> list[Intended]:
+        """What the intent names, without a word of what it asked."""
+        named = ((self._model.entity_sets[name], key) for name, key in self._intent.touched)
+        return [Intended(entity_set, key, False, None) for entity_set, key in named]
+
     def _intended(self) -> list[Intended]:
-        """What the intent's writes ask for, the whole of a batch's or its one."""
+        """What the intent's writes ask for, the whole of a batch's or its one. Raises ODataError."""
         intent, model = self._intent, self._model
         if intent.method == METHOD and not intent.body:  # it posts what is never stored
-            named = ((model.entity_sets[name], key) for name, key in intent.touched)
-            return [Intended(entity_set, key, False, None) for entity_set, key in named]
+            return self._named()
         if intent.method == METHOD:
             batch = read_batch(intent.body, intent.content_type, self._service.root_path, model)
             return intended_by(batch.writes, model)

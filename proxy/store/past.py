@@ -15,6 +15,7 @@ from typing import cast as typed
 
 from sqlalchemy import (
     BigInteger,
+    ColumnElement,
     DateTime,
     FromClause,
     Integer,
@@ -80,6 +81,10 @@ class PastTable(SetTable):
         # Queries read and alias it, as they would a table; nothing writes to it.
         self.table = typed("Any", select(*values, *held).subquery("past"))
         self._use(names)
+
+    def held_in(self, rows: FromClause) -> list[ColumnElement[Any]]:
+        """What is renamed since is no matter of the past."""
+        return [rows.c[name] for name in HELD]
 
 
 def _last_states(set_name: str) -> FromClause:

@@ -148,7 +148,7 @@ def _led(
 
 
 def _held(table: SetTable, rows: FromClause) -> list[Sql]:
-    return [rows.c[name] for name in HELD] + [rows.c[key.column.name] for key in table.keys]
+    return table.held_in(rows) + [rows.c[key.column.name] for key in table.keys]
 
 
 def _key_order(table: SetTable, rows: FromClause) -> Iterator[OrderColumn]:

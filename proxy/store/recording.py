@@ -7,7 +7,6 @@ from typing import Any
 
 from sqlalchemy import (
     CTE,
-    Column,
     ColumnElement,
     FromClause,
     Text,
@@ -69,7 +68,7 @@ def renamed(
 
 
 def shows_an_old_name(
-    columns: Mapping[tuple[str, ...], Column[Any]], number: Column[int]
+    columns: Mapping[tuple[str, ...], ColumnElement[Any]], number: ColumnElement[int]
 ) -> ColumnElement[bool]:
     """True where a lookup in the row shows an entity that was renamed after the row was fetched.
 

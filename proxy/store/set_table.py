@@ -81,6 +81,10 @@ class SetTable:
         same_key = self.entity_set.entity_type.key == entity_set.entity_type.key
         return same_key and [field.path for field in self._fields] == list(paths)
 
+    def held_in(self, rows: FromClause) -> list[ColumnElement[Any]]:
+        """HELD of rows of the table or an alias of it."""
+        return self.statements.held_in(rows)
+
     def column_in(self, rows: FromClause, members: tuple[str, ...]) -> ColumnElement[Any]:
         """The column of a property path in the table or an alias of it."""
         return rows.c[self._by_members[members].column.name]

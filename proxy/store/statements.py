@@ -36,6 +36,7 @@ from sqlalchemy import (
     false,
     func,
     insert,
+    literal,
     not_,
     null,
     or_,
@@ -387,17 +388,19 @@ class Statements:
 
     @property
     def _held(self) -> list[ColumnElement[Any]]:
-        held: list[ColumnElement[Any]] = [self._table.c[name] for name in HELD]
+        return self.held_in(self._table)
+
+    def held_in(self, rows: FromClause) -> list[ColumnElement[Any]]:
+        """HELD of rows of the table or an alias of it. Not settled is also what shows an old name, or has
+        another shape than the metadata document says."""
+        held: list[ColumnElement[Any]] = [rows.c[name] for name in HELD]
+        typed = {field.path.members: rows.c[field.column.name] for field in self._fields}
         held[HELD.index("settled")] = and_(
-            self._table.c.settled,
-            self._table.c.fetch_number >= bindparam("since", self._since),
-            not_(shows_an_old_name(self._typed, self._table.c.fetch_number)),
+            rows.c.settled,
+            rows.c.fetch_number >= literal(self._since, BigInteger),
+            not_(shows_an_old_name(typed, rows.c.fetch_number)),
         )
         return held
-
-    @property
-    def _typed(self) -> dict[tuple[str, ...], Column[Any]]:
-        return {field.path.members: field.column for field in self._fields}
 
     @property
     def _key_types(self) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -307,6 +308,25 @@ async def test_a_create_that_nobody_answered_stays_undetermined(database_url: st
         assert (await aged(place, path)).json()["d"]["Name"] == "Known"
 
 
+async def test_a_batch_that_can_no_longer_be_read_is_given_up_once_it_is_late(
+    place: World, database_url: str
+) -> None:
+    path = path_of(place)
+    await place.ask(f"/{path}")
+    place.sandbox.faults.add(Fault(kind="applied_no_answer", path="$batch"))
+    assert (await send(place, changeset(part("MERGE", path, {"Name": "Known"})))).status == 504
+    query(database_url, "UPDATE syncpoint.intents SET body = 'no batch'")
+    model = place.proxy.metadata.model
+    await place.proxy.settler.settle(model)  # type: ignore[arg-type]
+    assert len(await place.proxy.store.open_intents()) == 1
+    query(database_url, "UPDATE syncpoint.intents SET opened_at = opened_at - interval '1 day'")
+    await place.proxy.settler.settle(model)  # type: ignore[arg-type]
+    assert outcomes(database_url) == [("Batch", "undetermined")]
+    (shown,) = await place.proxy.store.intent_lines()
+    assert shown.closed_at is not None
+    assert (await aged(place, path)).json()["d"]["Name"] == "Known"
+
+
 @pytest.mark.parametrize(
     ("status", "outcome"), [(404, "refused"), (501, "refused"), (500, None), (503, None)]
 )
@@ -435,3 +455,11 @@ async def test_only_its_own_deletes_tell_a_caller_with_credentials_what_is_gone(
     body = written(changeset(part("MERGE", path_of(place), {"Name": "x"})))
     await place.ask("/$batch", "POST", body=body, Content_Type=MIXED, Cookie="a=1")
     assert outcomes(database_url)[1:] == [("Batch", None)]
+
+
+async def test_what_a_batch_makes_under_keys_of_its_clients_choice_leaves_no_gap(
+    place: World, database_url: str
+) -> None:
+    entity = {"AccountId": str(uuid.uuid4()), "Name": "Made"}
+    await send(place, changeset(part("POST", "AccountSet", entity)))
+    assert revisions(database_url, "source, gap, document IS NULL") == [("client write", False, False)]

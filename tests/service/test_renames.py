@@ -10,6 +10,7 @@ from typing import Any
 from storing import ACCOUNTS, LINES, REFRESH, account, query, state
 from world import world
 
+from proxy.reconcile.ports import Query
 from proxy.store import PostgresStore
 
 CONTACT = uuid.UUID(int=77)
@@ -36,6 +37,8 @@ async def test_who_refers_to_a_renamed_entity_is_not_settled(store: PostgresStor
     assert query(database_url, "SELECT id::text, fetch_number FROM syncpoint.renames") == [(str(CONTACT), 5)]
     rows = await store.get(ACCOUNTS, [account(number) for number in (1, 2, 3)])
     assert [rows[account(number)].settled for number in (1, 2, 3)] == [False, True, True]
+    found = {row.key: row.settled for row in (await store.find(Query(ACCOUNTS))).rows}
+    assert [found[account(number)] for number in (1, 2, 3)] == [False, True, True]
     await store.touch(ACCOUNTS, [replace(referring(1, 6), stamp=referring(1, 1).stamp)])
     assert (await store.get(ACCOUNTS, [account(1)]))[account(1)].settled
 
