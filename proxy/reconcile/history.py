@@ -51,11 +51,6 @@ class History(Protocol):
         """The state that held at `at`, as far as the history knows; `deleted` for one that was gone by
         then, None for what is older than the history."""
 
-    async def all_as_of(
-        self, entity_set: EntitySet, at: datetime, *, after: str = "", limit: int = 50
-    ) -> Sequence[Revision]:
-        """The entities that existed at `at`, in the order of their keys' text, from behind `after`."""
-
     def at(self, moment: datetime) -> Answers:
         """The mirror as it was then, as far as the history knows: `settled` says of a row that no other
         state may have held at the moment."""

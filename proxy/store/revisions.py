@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import DateTime, Integer, Text, and_, bindparam, cast, column, func, select, tuple_
-from sqlalchemy.dialects.postgresql import JSONB, distinct_on
+from sqlalchemy.dialects.postgresql import JSONB
 
 from proxy.odata.edm import EntityKey, EntitySet
 from proxy.reconcile.history import Revision
@@ -65,21 +65,6 @@ _AS_OF = compiled(
         )
     )
 )
-_last = (
-    select(*_ALL)
-    .where(
-        HISTORY.c.entity_set == bindparam("of_set"),
-        HISTORY.c.entity_key > bindparam("after"),
-        HISTORY.c.effective_at <= bindparam("at"),
-        HISTORY.c.unseen.is_(False),
-    )
-    .ext(distinct_on(HISTORY.c.entity_key))
-    .order_by(HISTORY.c.entity_key, *_newest_first)
-    .subquery("last")
-)
-_ALL_AS_OF = compiled(
-    select(*_last.c).where(_last.c.deleted.is_(False)).order_by(_last.c.entity_key).limit(bindparam("limit"))
-)
 _MAKE_PARTITIONS = compiled(select(cast(func.syncpoint.make_revision_partitions(), Text)))
 _DROP = compiled(
     select(
@@ -117,13 +102,6 @@ class Revisions(Part):
         for row in await self._engine.fetch(_AS_OF, {**parameters, "at": at}) if parameters else ():
             return revision_of(row)
         return None
-
-    async def all_as_of(
-        self, entity_set: EntitySet, at: datetime, *, after: str = "", limit: int = 50
-    ) -> Sequence[Revision]:
-        """The entities that existed at `at`, in the order of their keys' text, from behind `after`."""
-        parameters = {"of_set": entity_set.name, "at": at, "after": after, "limit": limit}
-        return [revision_of(row) for row in await self._engine.fetch(_ALL_AS_OF, parameters)]
 
     async def drop_revisions(self, days: Mapping[str, int], otherwise: int) -> Sequence[str]:
         """Make room for what is to come, and drop what is older than its set keeps.

@@ -13,7 +13,7 @@ import pytest
 from storing import ACCOUNTS, NOW, REFRESH, WRITE, account, an_intent, query, state
 
 from proxy.reconcile.history import Revision
-from proxy.reconcile.ports import Outcome, Settlement, Source, Touched
+from proxy.reconcile.ports import Outcome, Query, Settlement, Source, Touched
 from proxy.reconcile.stamp import Stamp
 from proxy.store import PostgresStore
 
@@ -149,26 +149,6 @@ async def test_as_of_one_entity(store: PostgresStore) -> None:
     assert await store.as_of(ACCOUNTS, account(7), at(9)) is None
 
 
-async def test_as_of_a_set_pages_by_key_and_leaves_out_what_was_not_there(store: PostgresStore) -> None:
-    for number in (3, 1, 2, 4):
-        await put(
-            store, shown(number, number, number, Name="old"), shown(number, 10 + number, 20, Name="new")
-        )
-    await store.bury(ACCOUNTS, account(1), 30, REFRESH)
-
-    async def found(moment: datetime, after: str = "", limit: int = 9) -> list[tuple[str, str]]:
-        page = await store.all_as_of(ACCOUNTS, moment, after=after, limit=limit)
-        return [
-            (revision.key[-2], json.loads(revision.document or "", strict=False)["Name"]) for revision in page
-        ]
-
-    assert await found(at(3)) == [("1", "old"), ("2", "old"), ("3", "old")]
-    later = datetime.now(UTC) + timedelta(hours=1)
-    assert await found(later) == [("2", "new"), ("3", "new"), ("4", "new")]
-    (_, last) = await store.all_as_of(ACCOUNTS, later, limit=2)
-    assert await found(later, after=last.key) == [("4", "new")]
-
-
 async def test_a_list_goes_on_where_it_ended(store: PostgresStore) -> None:
     await put(store, *(shown(1, day, day, Name=str(day)) for day in range(1, 8)))
     first = await store.revisions(ACCOUNTS, account(1), limit=3)
@@ -228,7 +208,7 @@ async def test_retention_drops_quarters_and_keeps_where_the_history_begins(
     assert third is not None
     assert (third.effective_at, third.id) == (at(3), (await history(store))[0].id)
     assert await store.as_of(ACCOUNTS, account(1), at(2, 5)) is None
-    assert len(await store.all_as_of(ACCOUNTS, at(31))) == 2
+    assert await store.at(at(31)).count_of(Query(ACCOUNTS)) == 2
     assert await store.drop_revisions({"AccountSet": 30}, 0) == []
 
 
