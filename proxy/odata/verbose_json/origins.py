@@ -31,7 +31,7 @@ _NAME = rf'"(?:uri|id|media_src|edit_media)"{BLANK}:{BLANK}'
 _OBJECT = re.compile(
     rf'"__(?<!\\"__)(?:metadata|deferred)"{BLANK}:{BLANK}\{{(?:{STRING}|[^{{}}\[\]"]++)*+(?:"[^"]*+)?'
 )
-_RARE_NAMES = ('"id"', '"media_src"', '"edit_media"')
+_RARE_NAME = re.compile('"(?:id|media_src|edit_media)"')
 
 
 def hold_origins(text: str, root_path: str) -> str:
@@ -45,7 +45,7 @@ def hold_origins(text: str, root_path: str) -> str:
         return text
     path = root_path.rstrip("/")
     held = _structural(path).sub(_placeholder, text)
-    if any(name in held for name in _RARE_NAMES):
+    if _RARE_NAME.search(held):
         # A match took the first link of an object; there may be more of them.
         held = _OBJECT.sub(lambda found: _further(path).sub(_placeholder, found[0]), held)
     if _LINK_DOCUMENT.fullmatch(held):
