@@ -185,6 +185,17 @@ class Authenticator:
             raise TooManyLogins("Too many logins from this address have failed. Try again in a minute.")
 
 
+def is_of_another_site(request: web.BaseRequest) -> bool:
+    """True for what another site's page has a browser send, with whatever the browser says of its user.
+
+    A browser tells where a request comes from (Sec-Fetch-Site, and Origin for what is not a plain read).
+    """
+    if request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
+        return True
+    origin = request.headers.get("Origin")
+    return origin is not None and origin != f"{request.scheme}://{request.host}"
+
+
 def _connection_logins(callers: Mapping[str, CallerSettings]) -> ConnectionLogins | None:
     """None where no caller logs in so."""
     users = {each.ntlm.user: each.ntlm.read_password() for each in callers.values() if each.ntlm is not None}

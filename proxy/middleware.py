@@ -9,7 +9,7 @@ import uuid
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from proxy.authentication import CALLER, Authenticator
+from proxy.authentication import CALLER, Authenticator, is_of_another_site
 from proxy.errors import TABLE, error_response
 from proxy.events import Events
 from proxy.odata.headers import effective_method
@@ -22,6 +22,7 @@ OPERATION: web.RequestKey[str] = web.RequestKey("operation", str)
 ENTITY_SET: web.RequestKey[str] = web.RequestKey("entity_set", str)
 # Whoever watches the process needs no name.
 OPEN = frozenset({"/healthz", "/readyz"})
+_SAFE = ("GET", "HEAD", "OPTIONS")
 _ODATA = ("/mirror", "/model")
 _SAID_TOO = ("Proxy-Status", "WWW-Authenticate", "Retry-After")
 _REFUSALS = (LoginRequired, RightMissing, TooManyLogins)
@@ -97,6 +98,8 @@ def known_callers(authenticator: Authenticator) -> Middleware:
     async def let_in(request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
             request[CALLER] = NOBODY if request.path in OPEN else await authenticator.rights_of(request)
+            if request.method not in _SAFE and is_of_another_site(request):
+                raise RightMissing(request[CALLER].who, "write from another site's page")
             return await handler(request)
         except _REFUSALS as error:
             response = error_response(error, ", ".join(request.headers.getall("Accept", [])))

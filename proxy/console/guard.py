@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from proxy.authentication import CALLER
+from proxy.authentication import CALLER, is_of_another_site
 from proxy.odata.errors import ODataError
 from proxy.reconcile.errors import AuthorityMoving, OutcomeUnknown, RightMissing, SyncError, WritesRefused
 from proxy.reconcile.operator import CannotAct, NotFound, Operator
@@ -67,10 +67,7 @@ def _refusal(request: web.Request) -> str | None:
             return "Changes are taken from this machine only."
         if not _is_loopback(urlsplit(f"//{request.host}").hostname or ""):
             return "Changes are taken under a name of the loopback only."
-    if request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
-        return "Another site's page may not make changes."
-    origin = request.headers.get("Origin")
-    if origin is not None and origin != f"{request.scheme}://{request.host}":
+    if is_of_another_site(request):
         return "Another site's page may not make changes."
     return None
 

@@ -357,6 +357,19 @@ async def test_an_admins_changes_are_taken_from_anywhere_but_other_sites(place: 
         assert (await ask(place, path, CHIEF, "POST", {}, **away, **foreign)).status == 403
 
 
+async def test_no_page_of_another_site_writes_with_what_a_browser_says(database_url: str) -> None:
+    """Where the network says who is calling, a browser in it says so for every page that it shows."""
+    inside = {"inside": {"trust": "network", "networks": ["127.0.0.0/8"], "write": ["model/Tag"]}}
+    for callers in (inside, {}):
+        async with world(database_url, rows=3, models=MODELS, callers=callers) as own:
+            for foreign in ({"Origin": "https://evil.example"}, {"Sec_Fetch_Site": "same-site"}):
+                kind = {"Content_Type": "text/plain"} | foreign
+                answer = await ask(own, "/model/Tag", None, "POST", {"label": "x"}, **kind)
+                assert refusal(answer).endswith("write from another site's page.")
+            same = {"Origin": own.proxy.services_url, "Sec_Fetch_Site": "same-origin"}
+            assert (await ask(own, "/model/Tag", None, "POST", {"label": "x"}, **same)).status == 201
+
+
 async def test_metrics_need_their_right_and_health_needs_nobody(place: World) -> None:
     for token, status in ((WATCH, 200), (CHIEF, 200), (WHOLE, 403), (None, 401)):
         assert (await ask(place, "/metrics", token)).status == status
