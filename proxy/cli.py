@@ -289,9 +289,15 @@ def token(name: str, basic: str | None) -> None:
 @click.argument("sets", nargs=-1, required=True, metavar="SET...")
 @click.option("--check", is_flag=True, help="Only say what is for and against it. 1 where it is not ready.")
 @click.option("--json", "as_json", is_flag=True, help="With --check: as JSON.")
+@click.option("--back", is_flag=True, help="Send what was written meanwhile to Dynamics, and go back to it.")
 @click.option("--leave", multiple=True, metavar="SET", help="Leave this set behind, though it belongs along.")
 def cutover(
-    config: Path | None, sets: tuple[str, ...], check: bool, as_json: bool, leave: tuple[str, ...]
+    config: Path | None,
+    sets: tuple[str, ...],
+    check: bool,
+    as_json: bool,
+    back: bool,
+    leave: tuple[str, ...],
 ) -> None:
     """Make the mirror the authority of entity sets, so that Dynamics is not asked any more."""
     from rich.console import Console
@@ -303,12 +309,20 @@ def cutover(
 
     if as_json and not check:
         raise click.UsageError("--json goes with --check")
+    if back and (check or leave):
+        raise click.UsageError("--back goes with neither --check nor --leave")
     with _exit_codes():
         if check:
             found = _run(lambda settings: operating.check(settings, sets, leave), config)
             show_findings(Console(), found, as_json=as_json)
             sys.exit(0 if is_ready(found) else FAILED)
         try:
+            if back:
+                refused = _run(lambda settings: operating.give_back(settings, sets, click.echo), config)
+                for one in refused:
+                    entity = f"{one.entity_set}({one.key})"
+                    click.echo(f"refused\t{one.id}\t{one.operation}\t{entity}\t{one.status}\t{one.message}")
+                sys.exit(FAILED if refused else 0)
             _run(lambda settings: operating.cut_over(settings, sets, leave, click.echo), config)
         except CannotMove as error:
             _end(FAILED, *str(error).splitlines())

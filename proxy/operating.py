@@ -22,9 +22,11 @@ from proxy.reconcile.policy import Mode
 from proxy.reconcile.poller import Poller
 from proxy.reconcile.ports import UpstreamFailure
 from proxy.reconcile.readiness import Finding, Rules
+from proxy.reconcile.replays import Replayed
 from proxy.reconcile.sending import Sender
 from proxy.reconcile.service import Service, stay_alive
 from proxy.reconcile.verifier import Verified, Verifier
+from proxy.reconcile.way_back import WayBack
 from proxy.reconcile.writer import Writer
 from proxy.settings import Settings, SettingsError
 from proxy.store import PostgresStore
@@ -160,6 +162,15 @@ async def cut_over(
     """Make the mirror the authority of these sets. Raises CannotMove, and what `working` raises."""
     async with _cutover(settings, names, left, report) as (cutover, plan):
         await cutover.move(plan)
+
+
+async def give_back(
+    settings: Settings, names: Sequence[str], report: Callable[[str], None]
+) -> Sequence[Replayed]:
+    """Make upstream the authority of these sets again; the writes that it refused. Raises CannotMove, and
+    what `working` raises."""
+    async with _cutover(settings, names, (), report) as (cutover, plan):
+        return await WayBack(cutover.store, cutover.model, cutover.alone, report).move(plan)
 
 
 @asynccontextmanager

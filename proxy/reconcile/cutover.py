@@ -62,19 +62,19 @@ class Cutover:
         report: Callable[[str], None],
     ) -> None:
         self._service = service
-        self._store = store
+        self.store = store
         self._poller = poller
-        self._model = model
+        self.model = model
         self._report = report
 
     async def check(self, plan: Plan) -> list[Finding]:
         """What is for and against moving these sets. Raises StoreUnavailable."""
-        evidence = await gather(self._service, self._store, self._model, plan.names, plan.left, plan.callers)
+        evidence = await gather(self._service, self.store, self.model, plan.names, plan.left, plan.callers)
         return findings(evidence, plan.rules, self._service.now())
 
     async def move(self, plan: Plan) -> None:
         """Make the mirror the authority. Raises CannotMove, StoreUnavailable, UpstreamFailure."""
-        async with self._alone() as service:
+        async with self.alone() as service:
             await self._compare(service, plan)
             found = await self.check(plan)
             if not is_ready(found):
@@ -87,40 +87,42 @@ class Cutover:
                 await self._drain(plan)
                 self._report("none is under way; what changed last is taken in")
                 for name in plan.names:
-                    await self._refresh(service, self._model.entity_sets[name])
+                    await self._refresh(service, self.model.entity_sets[name])
                 await everybody_knows(since)
-                if (
-                    await service.store.move_authorities(epochs, Authority.MIRROR, Authority.MIRROR, plan.by)
-                    is None
-                ):
-                    raise CannotMove("somebody else moved one of the sets")
-            self._service.observe(CutoverEnded(tuple(plan.names), Authority.MIRROR.value, plan.by))
+                await move_to(Authority.MIRROR, service, epochs, plan)
             self._report("the mirror is the authority")
 
     @asynccontextmanager
-    async def _alone(self) -> AsyncIterator[Service]:
-        async with self._service.held(LEASE) as service:
-            if service is None:
+    async def alone(self) -> AsyncIterator[Service]:
+        """Hold the lease of cutovers. Raises CannotMove, StoreUnavailable."""
+        now = asyncio.get_running_loop().time
+        ends_at = now() + LEASE_S + 1  # one that was killed holds its lease for so long
+        while True:
+            async with self._service.held(LEASE) as service:
+                if service is not None:
+                    await put_back(service)
+                    yield service
+                    return
+            if now() > ends_at:
                 raise CannotMove("another cutover is under way")
-            await put_back(service)
-            yield service
+            await asyncio.sleep(LEASE_S / 8)
 
     async def _compare(self, service: Service, plan: Plan) -> None:
         """Compare what was not compared lately, while everything goes on."""
-        verifications = await self._store.verifications()
+        verifications = await self.store.verifications()
         oldest = self._service.now() - timedelta(seconds=plan.rules.verified_within_s)
         for name in plan.names:
             last = verifications.get(name)
             if last is not None and last.began_at > oldest and last.drift == last.repaired:
                 continue
             self._report(f"{name}: is compared with upstream")
-            found = await self._verified(service, self._model.entity_sets[name], None)
+            found = await self._verified(service, self.model.entity_sets[name], None)
             self._report(f"{name}: {found.contents} compared, {found.repaired} repaired")
 
     async def _verified(self, service: Service, entity_set: EntitySet, sample: int | None) -> Verified:
         try:
-            found = await Verifier(service, self._store).verify(
-                entity_set, self._model, sample=sample, repair=True
+            found = await Verifier(service, self.store).verify(
+                entity_set, self.model, sample=sample, repair=True
             )
         except ODataError as error:
             raise CannotMove(f"{entity_set.name}: upstream's answer cannot be read") from error
@@ -131,7 +133,7 @@ class Cutover:
     async def _drain(self, plan: Plan) -> None:
         """Until no write to the unit is under way."""
         ends_at = asyncio.get_running_loop().time() + plan.wait_s / 2
-        while intents := await self._store.intents_naming(plan.names):
+        while intents := await self.store.intents_naming(plan.names):
             unknown = [one for one in intents if not one.is_held]
             if asyncio.get_running_loop().time() > ends_at:
                 unknown = list(intents)
@@ -142,12 +144,12 @@ class Cutover:
 
     async def _refresh(self, service: Service, entity_set: EntitySet) -> None:
         """Take in what came since the set was compared."""
-        name, last = entity_set.name, (await self._store.verifications())[entity_set.name]
+        name, last = entity_set.name, (await self.store.verifications())[entity_set.name]
         is_polled = why_not_polled(entity_set, service.rules) is None
         refreshed = 0
         try:
             if is_polled:
-                refreshed = await self._poller.catch_up(service, entity_set, self._model, last.began_at)
+                refreshed = await self._poller.catch_up(service, entity_set, self.model, last.began_at)
             keys = await service.store.unsettled_since(entity_set, last.number)
             await self._fetch_again(service, entity_set, keys)
         except ODataError as error:
@@ -166,10 +168,10 @@ class Cutover:
     async def _fetch_again(self, service: Service, entity_set: EntitySet, keys: Sequence[EntityKey]) -> None:
         for start in range(0, len(keys), KEYS_PER_REQUEST):
             some = keys[start : start + KEYS_PER_REQUEST]
-            states = await service.mirror.fetch_some(entity_set, some, self._model, service.ask)
+            states = await service.mirror.fetch_some(entity_set, some, self.model, service.ask)
             await service.mirror.absorb(entity_set, states, Provenance(Source.COMPARISON))
             for key in set(some) - {state.key for state in states}:
-                look = await service.look(entity_set, key, self._model)
+                look = await service.look(entity_set, key, self.model)
                 if not service.is_gone(look):
                     raise CannotMove(f"{entity_set.name}: upstream does not show an entity that it has")
                 await service.store.bury(entity_set, key, look.number, Provenance(Source.COMPARISON))

@@ -12,11 +12,12 @@ from proxy.reconcile.computed import rule_of
 from proxy.reconcile.history import Casebook
 from proxy.reconcile.progress import LifecycleStore, Stage
 from proxy.reconcile.readiness import Computed, Evidence, SetEvidence
+from proxy.reconcile.replays import ReplayStore
 from proxy.reconcile.service import Service
 from proxy.reconcile.unit import closure, ties
 
 
-class CutoverStore(LifecycleStore, ChangeLog, Casebook, Protocol):
+class CutoverStore(LifecycleStore, ChangeLog, Casebook, ReplayStore, Protocol):
     """The whole store."""
 
 

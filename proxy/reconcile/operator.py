@@ -195,7 +195,7 @@ class Desk:
             MergeEntity(entity_set, key), self._ask(entity_set, key, body, who), self.model
         )
         assert isinstance(answer, Relayed), "a write is always upstream's to answer"
-        return Written(tuple(changes), answer.reply.status, _refusal(answer.reply))
+        return Written(tuple(changes), answer.reply.status, refusal_of(answer.reply))
 
     def _ask(self, entity_set: EntitySet, key: EntityKey, body: str, who: Operator) -> Ask:
         headers = CIMultiDict(
@@ -241,7 +241,7 @@ def differences(
     }
 
 
-def _refusal(reply: Reply) -> str | None:
+def refusal_of(reply: Reply) -> str | None:
     """Upstream's own words where it refused."""
     if 200 <= reply.status < 300:
         return None

@@ -196,6 +196,20 @@ LOCAL_WRITES = Table(
     Column("request_id", Text),
 )
 
+REPLAYS = Table(
+    "replays",
+    _METADATA,
+    Column("local_write", BigInteger, primary_key=True),
+    Column("entity_set", Text),
+    Column("entity_key", Text),
+    Column("sent_at", _INSTANT),
+    Column("outcome", Text),
+    Column("status", Integer),
+    Column("message", Text),
+    Column("ended_at", _INSTANT),
+    Column("taken_over", Boolean),
+)
+
 CONFLICTS = Table(
     "conflicts",
     _METADATA,

@@ -29,6 +29,7 @@ from proxy.store.migrate import migrate
 from proxy.store.models import ModelStore
 from proxy.store.past import Past
 from proxy.store.progress import Progress
+from proxy.store.replays import Replays
 from proxy.store.revisions import Revisions
 from proxy.store.schema import FETCH_NUMBER
 from proxy.store.shadow import Shadow
@@ -54,6 +55,7 @@ class PostgresStore(
     Sweeps,
     AuthorityTable,
     EvidenceTable,
+    Replays,
     LocalWriting,
 ):
     """The mirror in Postgres.

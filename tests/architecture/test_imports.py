@@ -16,6 +16,7 @@ PORTS = {
     "proxy.reconcile.ports",
     "proxy.reconcile.progress",
     "proxy.reconcile.readiness",
+    "proxy.reconcile.replays",
     "proxy.reconcile.stamp",
 }
 MAY_IMPORT: dict[str, set[str]] = {

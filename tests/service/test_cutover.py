@@ -6,43 +6,27 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import command
 import pytest
 from lifecycle import a_set, load, model_of
+from moving_sets import UNIT, a_cutover, a_plan, authorities, environment, path_of, trust_nothing, verify
 from storing import query, until
 from world import World, world
 
-from proxy.reconcile import cutover as moving
 from proxy.reconcile.authority import Authority
-from proxy.reconcile.cutover import CannotMove, Cutover, Plan, put_back
-from proxy.reconcile.policy import PollRules
-from proxy.reconcile.poller import Poller
-from proxy.reconcile.readiness import Finding, Rules, Weight, is_ready
+from proxy.reconcile.cutover import CannotMove, put_back
+from proxy.reconcile.readiness import Finding, Weight, is_ready
 from proxy.reconcile.verifier import Verifier
 from proxy.sandbox import Switches
-
-UNIT = ("AccountSet", "ContactSet", "CustomerAddressSet", "TaskSet")
 
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is known for longer than a moment, so nobody has to wait until it is forgotten."""
-    monkeypatch.setattr("proxy.reconcile.authority.TRUST_S", 0.01)
-    monkeypatch.setattr(moving, "TRUST_S", 0.01)
-
-
-def a_cutover(place: World, report: Callable[[str], None] = lambda _: None) -> Cutover:
-    service = place.proxy.service
-    poller = Poller(service, PollRules(30.0, 300.0, 86400.0))
-    return Cutover(service, place.proxy.store, poller, model_of(place), report)
-
-
-def a_plan(*names: str, left: tuple[str, ...] = (), wait_s: float = 30.0) -> Plan:
-    return Plan(names or UNIT, frozenset(left), "", wait_s, Rules(), "a test")
+    trust_nothing(monkeypatch)
 
 
 @asynccontextmanager
@@ -53,16 +37,8 @@ async def loaded(database_url: str, **settings: Any) -> AsyncIterator[World]:
         yield place
 
 
-def path_of(place: World, number: int = 0) -> str:
-    return f"/AccountSet(guid'{place.a_key('AccountSet', number)}')"
-
-
 def blocking(found: list[Finding]) -> list[tuple[str, str]]:
     return sorted({(one.entity_set, one.topic) for one in found if one.weight is Weight.BLOCKS})
-
-
-def authorities(url: str) -> dict[str, str]:
-    return dict(query(url, "SELECT entity_set, authority FROM syncpoint.authorities"))  # type: ignore[arg-type]
 
 
 def an_open_intent(url: str, entity_set: str, touched: str) -> None:
@@ -74,12 +50,6 @@ def an_open_intent(url: str, entity_set: str, touched: str) -> None:
         entity_set,
         touched,
     )
-
-
-async def verify(place: World, *names: str) -> None:
-    for name in names or UNIT:
-        verifier = Verifier(place.proxy.service, place.proxy.store)
-        await verifier.verify(a_set(place, name), model_of(place), repair=True)
 
 
 # Readiness
@@ -254,7 +224,8 @@ async def test_a_move_that_takes_too_long_is_given_up(database_url: str) -> None
         assert authorities(database_url) == dict.fromkeys(UNIT, "upstream")
 
 
-async def test_one_at_a_time(database_url: str) -> None:
+async def test_one_at_a_time(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proxy.reconcile.cutover.LEASE_S", -1.0)
     async with loaded(database_url) as place:
         assert await place.proxy.store.acquire_lease("cutover", 600.0)
         with pytest.raises(CannotMove, match="another cutover"):
@@ -277,15 +248,6 @@ async def test_what_a_killed_mover_left_is_put_back(database_url: str) -> None:
 
 async def cutover_command(place: World, database_url: str, *arguments: str) -> tuple[int, str, str]:
     return await command.run("cutover", *arguments, **environment(place, database_url))
-
-
-def environment(place: World, database_url: str) -> dict[str, str]:
-    return {
-        "SYNCPOINT_DATABASE_URL": database_url,
-        "SYNCPOINT_UPSTREAM__SERVICE_ROOT": place.direct_root,
-        "SYNCPOINT_LOG__LEVEL": "error",
-        "SYNCPOINT_BACKGROUND__REQUESTS_PER_S": "100000",
-    }
 
 
 async def test_the_command_says_what_is_missing_and_then_moves(database_url: str) -> None:
