@@ -225,6 +225,17 @@ async def test_asof_is_for_the_mirror_route(as_of_place: World) -> None:
     assert (await as_of_place.ask(path, Cache_Control="only-if-cached")).status == 200
 
 
+async def test_models_have_no_past(database_url: str) -> None:
+    models = {"Firm": {"set": "AccountSet", "properties": {"name": {"kind": "string", "of": "Name"}}}}
+    async with world(database_url, rows=3, models=models) as place:
+        await load(place, "AccountSet")
+        url = f"{place.proxy.services_url}/model/Firm"
+        json_only = {"Accept": "application/json"}
+        assert (await place.send(url, headers=json_only)).status == 200
+        refused = await place.send(f"{url}?asof=2016-05-01T10:00:00Z", headers=json_only)
+        assert (refused.status, "asof" in refused.text) == (501, True)
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def as_of_place(databases: Any, template: str) -> AsyncIterator[World]:
     with databases.database(template) as url:
