@@ -19,6 +19,7 @@ from proxy.caller_settings import problems_with
 from proxy.events import Events
 from proxy.metrics import Metrics
 from proxy.odata.models import MappingError
+from proxy.reconcile.authority import Authority
 from proxy.reconcile.background import Background, cancelled
 from proxy.reconcile.cutover import guard
 from proxy.reconcile.keeper import Keeper
@@ -153,12 +154,22 @@ async def _models(parts: Parts) -> Models:
     else:
         await parts.metadata.load()
     await parts.sets.authorities.follow([])
+    if sets := _without_upstream(parts):
+        raise SettingsError([f"upstream.auth.mode: 'caller' cannot be for sets of the mirror's own: {sets}"])
     models = Models(parts.settings.definitions(), parts.store.models())
     try:
         await models.start(parts.metadata.model)
     except MappingError as error:
         raise SettingsError(error.problems) from error
     return models
+
+
+def _without_upstream(parts: Parts) -> str:
+    """The sets whose authority is the mirror, where only upstream knows what callers may see (rule 8)."""
+    if not parts.sets.policies.per_caller:
+        return ""
+    held = parts.sets.authorities.holdings()
+    return ", ".join(sorted(each.entity_set for each in held if each.answers is Authority.MIRROR))
 
 
 def _authenticator(parts: Parts) -> Authenticator:

@@ -63,7 +63,8 @@ async def gather(
                 foreign.get(name),
             )
         )
-    return Evidence(sets, await store.intents_naming(named), missing, behind, callers)
+    intents = await store.intents_naming(named)
+    return Evidence(sets, intents, missing, behind, callers, service.sets.policies.per_caller)
 
 
 def _explained(

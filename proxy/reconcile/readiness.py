@@ -108,13 +108,15 @@ class Tie:
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """All that a decision needs. `missing`: what would have to come along and was not named; `left`: what
-    was left out on purpose. `callers`: who authenticates callers, "" if nobody does."""
+    was left out on purpose. `callers`: who authenticates callers, "" if nobody does; `per_caller`: upstream
+    itself does (rule 8)."""
 
     sets: Sequence[SetEvidence]
     intents: Sequence[OpenIntent] = ()
     missing: Sequence[Tie] = ()
     left: Sequence[Tie] = ()
     callers: str = ""
+    per_caller: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +160,13 @@ def findings(evidence: Evidence, rules: Rules, now: datetime) -> list[Finding]:
         "writes",
         f"{len(evidence.intents)} under way",
     )
+    if evidence.per_caller:
+        unit.say(
+            Weight.BLOCKS,
+            "rights",
+            "with upstream.auth.mode = 'caller' only upstream can say what callers may see: take another"
+            " mode, and name the callers",
+        )
     unit.fine_or(
         Weight.LOOK,
         ""

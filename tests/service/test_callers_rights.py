@@ -10,10 +10,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from cutover import cut_over
 from storing import tables_with
 from world import World, world
 
 from proxy.sandbox import Fault, Rights, Switches
+from proxy.settings import SettingsError
 
 USERS = {"CRM\\ada": "Lovelace1", "CRM\\low": "Rights1"}
 CALLER: dict[str, Any] = {"upstream__auth__mode": "caller", "defaults__secured": []}
@@ -192,3 +194,11 @@ async def test_an_open_write_settles_with_the_next_callers_read(database_url: st
         ahead = timedelta(seconds=30)
         assert (await place.ask(path, Authorization=LOW)).json()["d"]["Name"] == "Lost"
         assert await place.proxy.store.open_intents() == []
+
+
+async def test_sets_of_the_mirrors_own_have_no_upstream_to_ask_for_rights(database_url: str) -> None:
+    async with world(database_url, rows=1) as place:
+        await cut_over(place, "AccountSet")
+    with pytest.raises(SettingsError, match="mirror's own: AccountSet"):
+        async with world(database_url, rows=1, **CALLER):
+            pass

@@ -72,6 +72,7 @@ def test_each_kind_of_evidence_stands_against_it(changes: dict[str, object], top
         ({"missing": [Tie("AccountSet", "TaskSet", "because")]}, True),
         ({"left": [Tie("AccountSet", "TaskSet", "because")]}, False),
         ({"callers": ""}, False),
+        ({"per_caller": True}, True),
     ],
 )
 def test_so_does_what_is_known_of_the_unit(changes: dict[str, object], is_against: bool) -> None:
