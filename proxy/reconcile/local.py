@@ -22,12 +22,14 @@ XML = "application/xml;charset=utf-8"
 
 @dataclass(frozen=True, slots=True)
 class LocalAsk:
-    """One request. `target`: raw, as sent; `root`: the service root as the client wrote it there, scheme and
-    host before it and no slash behind. `user`, `client`: who asks, as far as known."""
+    """One request. `target`: raw, as sent; `origin`: scheme and host that the client used, "" for requests of
+    the proxy's own; `root_path`: the service root's path as the client spelt it, no slash behind. `user`,
+    `client`: who asks, as far as known."""
 
     method: str
     target: str
-    root: str
+    origin: str
+    root_path: str
     headers: CIMultiDict[str] | CIMultiDictProxy[str]
     body: bytes = b""
     user: str | None = None
@@ -37,13 +39,12 @@ class LocalAsk:
     @classmethod
     def of(cls, ask: Ask, root_path: str) -> LocalAsk:
         """`root_path`: of the service root, however the client spells it."""
-        request = ask.request
-        root = ask.origin + ask.path[: len(root_path)]
-        caller = ask.caller
+        request, caller = ask.request, ask.caller
         return cls(
             request.method,
             request.target,
-            root,
+            ask.origin,
+            ask.path[: len(root_path)],
             request.headers,
             request.body,
             caller.user,
@@ -52,14 +53,9 @@ class LocalAsk:
         )
 
     @property
-    def origin(self) -> str:
-        """Scheme and host that the client used."""
-        return self.root[: len(self.root) - len(self.root_path)]
-
-    @property
-    def root_path(self) -> str:
-        """The service root's path as the client spelt it."""
-        return "/" + self.root.partition("://")[2].partition("/")[2]
+    def root(self) -> str:
+        """The service root as the client wrote it."""
+        return self.origin + self.root_path
 
     @property
     def path(self) -> str:

@@ -20,6 +20,7 @@ from proxy.odata.verbose_json import members, restore_origins
 from proxy.reconcile.exchange import Ask, Relayed
 from proxy.reconcile.history import Casebook, Conflict, History, Question, Revision
 from proxy.reconcile.observations import Observe, OperatorActed
+from proxy.reconcile.policy import Mode
 from proxy.reconcile.ports import Caller, Directives, Provenance, Reply, Request, Source
 from proxy.reconcile.service import Service
 from proxy.reconcile.writer import Writer
@@ -97,7 +98,7 @@ class Desk:
         )
 
     async def revert(self, entity_set: EntitySet, key: EntityKey, revision_id: int, who: Operator) -> Written:
-        """MERGE the properties in which upstream's state differs from a revision.
+        """MERGE the properties in which the state that holds differs from a revision.
 
         Raises CannotAct, StoreUnavailable, UpstreamFailure, and what a write raises.
         """
@@ -170,11 +171,9 @@ class Desk:
             raise CannotAct(f"Upstream answered {look.reply.status} and does not show the entity.")
 
     async def _make(self, entity_set: EntitySet, key: EntityKey, document: str, who: Operator) -> Written:
-        """Send what it takes to make upstream's entity what `document` says."""
-        look = await self._service.look(entity_set, key, self.model)
-        if look.fetched is None or look.fetched.document is None:
-            raise CannotAct(f"Upstream answered {look.reply.status} and does not show the entity.")
-        wanted, shown = _texts(document, entity_set), _texts(look.fetched.document, entity_set)
+        """Send what it takes to make the entity what `document` says, to whoever is its authority."""
+        current = await self._current(entity_set, key)
+        wanted, shown = _texts(document, entity_set), _texts(current, entity_set)
         rules = self._service.rules
         leave_out = {
             *_SERVER_MADE,
@@ -194,8 +193,20 @@ class Desk:
         answer = await self._writer.write(
             MergeEntity(entity_set, key), self._ask(entity_set, key, body, who), self.model
         )
-        assert isinstance(answer, Relayed), "a write is always upstream's to answer"
+        assert isinstance(answer, Relayed), "a write is answered as upstream does"
         return Written(tuple(changes), answer.reply.status, refusal_of(answer.reply))
+
+    async def _current(self, entity_set: EntitySet, key: EntityKey) -> str:
+        """The entity's document as its authority has it. Raises CannotAct where it has none."""
+        if self._service.sets.policy(entity_set).mode is Mode.MIRROR:
+            held = (await self._service.store.get(entity_set, [key])).get(key)
+            if held is None or held.document is None:
+                raise CannotAct("The mirror, which decides here, has no such entity.")
+            return held.document
+        look = await self._service.look(entity_set, key, self.model)
+        if look.fetched is None or look.fetched.document is None:
+            raise CannotAct(f"Upstream answered {look.reply.status} and does not show the entity.")
+        return look.fetched.document
 
     def _ask(self, entity_set: EntitySet, key: EntityKey, body: str, who: Operator) -> Ask:
         headers = CIMultiDict(

@@ -198,6 +198,24 @@ async def test_a_proxy_that_starts_when_dynamics_has_gone(place: World, database
         assert (await place.send(f"{other.url}{ROOT}/$metadata")).status == 200
 
 
+async def test_a_revert_is_a_write_of_the_mirrors_own(place: World) -> None:
+    key = await create(place, "first")
+    entity = f"AccountSet(guid'{key}')"
+    await place.merge(f"/{entity}", '{"Name":"second","Fax":"2"}')
+    revisions = await place.send(f"{place.proxy.services_url}/api/entities/{entity}/revisions")
+    first = revisions.json()["revisions"][-1]["id"]
+    reverted = await place.send(
+        f"{place.proxy.services_url}/api/entities/{entity}/revert",
+        "POST",
+        {"Content-Type": "application/json"},
+        json.dumps({"revision": first}).encode(),
+    )
+    assert reverted.status == 200, reverted.text
+    shown = (await place.ask(f"/{entity}")).json()["d"]
+    assert (shown["Name"], shown["Fax"]) == ("first", None)
+    assert [one.write.method for one in await logged(place)] == ["POST", "MERGE", "MERGE"]
+
+
 async def test_models_are_read_and_written_without_dynamics(database_url: str) -> None:
     properties = {"name": {"kind": "string", "of": "Name"}, "fax": {"kind": "string", "of": "Fax"}}
     settings = {"models": {"Organisation": {"set": "AccountSet", "properties": properties}}}
