@@ -96,7 +96,8 @@ class LocalService:
         except ODataError:
             return is_all_ours
         if special == "function":
-            name = decode_path(path.strip("/")).partition("(")[0]
+            first = next(segment for segment in path.split("/") if segment)
+            name = decode_path(first).partition("(")[0]
             returned = model.function_imports[name]
             if returned and self.is_mirrors([returned]):
                 raise OnlyUpstream(f"The function {name} is upstream's, and {returned} is not any more.")

@@ -19,6 +19,7 @@ from proxy.reconcile.authority import Authority
 from proxy.reconcile.local_store import LoggedWrite
 from proxy.reconcile.ports import StoreUnavailable
 from proxy.sandbox import Switches
+from proxy.sandbox.metadata import small_document
 from proxy.settings import Settings
 from proxy.store.engine import Connection
 
@@ -168,6 +169,19 @@ async def test_methods_that_were_only_passed_through_end_with_the_cutover(place:
     answer = await place.ask("/AccountSet", method)
     assert answer.status == 501
     assert "http_request_denied" in answer.headers["Proxy-Status"]
+
+
+@pytest.mark.parametrize("path", ["/Newest", "/Newest?$top=1", "//Newest()/Name", "/%4Eewest"])
+async def test_functions_that_return_what_was_cut_over_end_with_it(database_url: str, path: str) -> None:
+    function = b'<FunctionImport Name="Newest" EntitySet="AccountSet" ReturnType="X" />'
+    document = small_document().replace(b"<AssociationSet ", function + b"<AssociationSet ", 1)
+    async with loaded_world(database_url, rows=1, metadata=document) as (place, _):
+        assert (await place.ask(path)).cache.startswith("syncpoint; fwd")
+        await cut_over(place, "AccountSet")
+        place.clear()
+        answer = await place.ask(path)
+        assert (answer.status, place.upstream_requests()) == (501, [])
+        assert "Newest" in answer.text
 
 
 async def test_a_message_that_names_a_record_by_its_logical_name_is_not_sent(place: World) -> None:

@@ -51,6 +51,7 @@ async def loaded_world(
     switches: Switches | None = None,
     *,
     rows: int | None = None,
+    metadata: bytes | None = None,
     clock: Clock | None = None,
     prepare: Callable[[Sandbox], None] = lambda _: None,
     **settings: Any,
@@ -60,7 +61,7 @@ async def loaded_world(
     `clock`: of both; `prepare` is called before the mirror is filled.
     """
     switches = switches or Switches()
-    sandbox = Sandbox(rows=rows, switches=switches, clock=clock)
+    sandbox = Sandbox(metadata, rows, switches=switches, clock=clock)
     prepare(sandbox)
     serving = sandbox.serve()
     root = await serving.__aenter__()
