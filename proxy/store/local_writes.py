@@ -17,8 +17,8 @@ from proxy.store.engine import Connection, Row, Statement, compiled
 from proxy.store.entities import Entities, offer, provenance_values, store, storing
 from proxy.store.epochs import are_epochs, epoch_values
 from proxy.store.find import Finding
-from proxy.store.part import Part
-from proxy.store.schema import FETCH_NUMBER, LOCAL_WRITES, NAMES, VERSION_NUMBER
+from proxy.store.part import Database, Part
+from proxy.store.schema import FETCH_NUMBER, LOCAL_WRITES, VERSION_NUMBER
 from proxy.store.tables import Tables
 
 T = TypeVar("T")
@@ -56,19 +56,19 @@ _RAISE = compiled(
         func.coalesce(func.pg_sequence_last_value(_SEQUENCE), 0) < bindparam("highest"),
     )
 )
-_KEPT = compiled(select(NAMES.c.entity_set).where(NAMES.c.path == ""))
+_IS_NUMBERED = compiled(select(func.pg_sequence_last_value(_SEQUENCE).is_not(None)))
 
 
 class LocalWriting(Part):
     """Implements `proxy.reconcile.local_store.LocalStore`."""
 
-    _fills_versions: bool | None = None  # whether upstream was seen to
+    def __init__(self, engine: Database, tables: Tables, model: Callable[[], Model]) -> None:
+        super().__init__(engine, tables, model)
+        self._numbered: set[tuple[str, int]] = set()  # sets and epochs whose numbers are behind us
 
     async def locally(self, epochs: Mapping[str, int], work: Callable[[LocalTransaction], Awaitable[T]]) -> T:
         """Run `work` in one transaction. Raises AuthorityMoved, CommitUncertain."""
-        if self._fills_versions is None:
-            self._fills_versions = await self._begin_versions()
-        fills_versions = self._fills_versions
+        fills_versions = await self._fills_versions(epochs)
         checked = epoch_values(epochs)
 
         is_done = False
@@ -90,18 +90,22 @@ class LocalWriting(Part):
                 raise CommitUncertain(str(error)) from error
             raise
 
-    async def _begin_versions(self) -> bool:
-        """See that the numbers to come are above all that any entity shows; False where none shows any."""
-        highest = 0
+    async def _fills_versions(self, epochs: Mapping[str, int]) -> bool:
+        """See that the numbers to come are above all that entities of these sets show.
+
+        False where upstream filled none, in no set that was written to since its cutover.
+        """
         sets = self._model().entity_sets
-        for (name,) in await self._engine.fetch(_KEPT):
-            if name in sets:
-                table = await self._tables.of(sets[name])
-                ((found,),) = await self._engine.fetch(table.statements.highest_version)
-                highest = max(highest, found or 0)
-        if highest:
-            await self._engine.transaction(lambda connection: connection.fetch(_RAISE, {"highest": highest}))
-        return highest > 0
+        for move in epochs.items() - self._numbered:
+            if move[0] in sets:
+                table = await self._tables.of(sets[move[0]])
+                ((highest,),) = await self._engine.fetch(table.statements.highest_version)
+                if highest is not None:
+                    raised = {"highest": highest}
+                    await self._engine.transaction(lambda connection: connection.fetch(_RAISE, raised))  # noqa: B023
+            self._numbered.add(move)
+        ((is_used,),) = await self._engine.fetch(_IS_NUMBERED)
+        return bool(is_used)
 
     async def local_writes(self, after: int, limit: int) -> Sequence[LoggedWrite]:
         """The log from behind an id. What the metadata document knows no more is left out."""
@@ -154,6 +158,9 @@ class _Transaction(Entities, Finding):
         if held is None and not (creating and self._fills_versions):
             return None
         ((number,),) = await self._connection.fetch(_NEXT_VERSION)
+        if held is not None and number <= held:
+            await self._connection.fetch(_RAISE, {"highest": held})
+            ((number,),) = await self._connection.fetch(_NEXT_VERSION)
         return int(number)
 
     async def put_local(
