@@ -55,6 +55,9 @@ class ReplayStore(Protocol):
     async def pending(self, entity_sets: Collection[str], limit: int) -> Sequence[Pending]:
         """The mirror's own writes that upstream has not got, or may not have, in their order."""
 
+    async def backlog(self, entity_sets: Collection[str]) -> int:
+        """How many these are."""
+
     async def note_sent(self, write: Pending, at: datetime) -> None:
         """It is about to be sent."""
 

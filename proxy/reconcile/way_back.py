@@ -61,10 +61,7 @@ class WayBack:
         """Make upstream the authority again; what it refused. Raises CannotMove, StoreUnavailable,
         UpstreamFailure; then the mirror is the authority still."""
         async with self._alone() as service:
-            sent = 0
-            while len(writes := await self._store.pending(plan.names, _AT_ONCE)) > _FEW:
-                sent += await self._replay(service, writes)
-                self._report(f"{sent} writes sent")
+            sent = await self._send_most(service, plan)
             async with moving(service, plan, Authority.MIRROR) as epochs:
                 since = asyncio.get_running_loop().time()
                 self._report("new writes wait; the last ones are sent")
@@ -83,6 +80,20 @@ class WayBack:
             return refused
 
     # Sending
+
+    async def _send_most(self, service: Service, plan: Plan) -> int:
+        """Send until little is left, or clients write as fast as that goes; how many were sent."""
+        sent, left = 0, await self._store.backlog(plan.names)
+        while left > _FEW:
+            ends_at = sent + left
+            while sent < ends_at:
+                writes = await self._store.pending(plan.names, min(_AT_ONCE, ends_at - sent))
+                sent += await self._replay(service, writes)
+            self._report(f"{sent} writes sent")
+            before, left = left, await self._store.backlog(plan.names)
+            if left > before / 2:
+                break
+        return sent
 
     async def _replay(self, service: Service, writes: Sequence[Pending]) -> int:
         for write in writes:

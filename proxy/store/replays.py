@@ -23,6 +23,11 @@ _PENDING = compiled(
     .order_by(LOCAL_WRITES.c.id)
     .limit(bindparam("limit"))
 )
+_BACKLOG = compiled(
+    select(func.count())
+    .select_from(LOCAL_WRITES.outerjoin(REPLAYS, REPLAYS.c.local_write == LOCAL_WRITES.c.id))
+    .where(LOCAL_WRITES.c.entity_set == func.any(_sets), REPLAYS.c.outcome.is_(None))
+)
 _sent = postgresql.insert(REPLAYS).values(
     {name: bindparam(name) for name in ("local_write", "entity_set", "entity_key", "sent_at")}
 )
@@ -85,6 +90,11 @@ class Replays(Part):
             )
             for number, name, key, operation, method, path, body, content_type, posted, sent_at in rows
         ]
+
+    async def backlog(self, entity_sets: Collection[str]) -> int:
+        """How many these are."""
+        ((count,),) = await self._engine.fetch(_BACKLOG, {"sets": list(entity_sets)})
+        return int(count)
 
     async def note_sent(self, write: Pending, at: datetime) -> None:
         """It is about to be sent."""
