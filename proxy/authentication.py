@@ -93,25 +93,29 @@ class Authenticator:
         if len(request.headers.getall("Authorization", ())) > 1:
             raise self._refused(request, "several", "two credentials")
         if scheme == "bearer" and self._tokens:
-            return self._bearer(request, said)
+            return self.rights_of_token(request, said)
         if scheme == "basic" and self._basic:
             return await self._password(request, said)
         if self._logins is not None and scheme in map(str.lower, self._logins.schemes):
             return self._login(request, self._logins, scheme, said)
         return self._unsaid(request)
 
-    def named(self, name: str) -> Rights | None:
-        """The rights of the caller of this name, for who was let in before; None where there is none."""
-        every = [rights for _, rights in (*self._tokens, *self._networks)]
-        every += [basic.rights for basic in self._basic.values()] + [*self._users.values()]
-        return next((rights for rights in every if rights.who == name), None)
+    @property
+    def is_open(self) -> bool:
+        """True where nobody has to say who they are."""
+        return self._is_open
 
-    def _bearer(self, request: web.BaseRequest, token: str) -> Rights:
-        given = token_hash(token)
+    def rights_with(self, hashed: str) -> Rights | None:
+        """What who shows the token of this hash may do; None for nobody's."""
         found = None
         for kept, rights in self._tokens:  # all of them: how long it takes tells nothing
-            if hmac.compare_digest(given, kept):
+            if hmac.compare_digest(hashed, kept):
                 found = rights
+        return found
+
+    def rights_of_token(self, request: web.BaseRequest, token: str) -> Rights:
+        """What who shows this token may do. Raises LoginRequired."""
+        found = self.rights_with(token_hash(token))
         if found is None:
             raise self._refused(request, "bearer", "unknown token")
         return found

@@ -14,8 +14,10 @@ import logging
 import re
 import sys
 import traceback
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
+from datetime import UTC, datetime
 from typing import Literal, TextIO
 
 import structlog
@@ -25,6 +27,7 @@ from proxy.metrics import Metrics
 from proxy.reconcile import observations as seen
 from proxy.upstream.calls import UpstreamCall
 
+_RECENT = 500
 Level = Literal["debug", "info", "warning", "error"]
 
 OBSERVED: Mapping[type[seen.Observation], Level] = {
@@ -66,6 +69,8 @@ class Events:
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
         self._log: FilteringBoundLogger = structlog.get_logger()
+        # The last canonical lines, for the console.
+        self.recent: deque[Mapping[str, object]] = deque(maxlen=_RECENT)
 
     def observe(self, observation: seen.Observation) -> None:
         """Log and count what a driver saw: a `proxy.reconcile.observations.Observe`."""
@@ -104,19 +109,20 @@ class Events:
                 self._metrics.upstream_requests.labels(call.status or "none").inc()
                 self._metrics.upstream_seconds.observe(call.elapsed_ms / 1000)
                 self._metrics.upstream_bytes.inc(call.bytes)
-        self._log.info(
-            "request_served",
-            request_id=request_id,
-            method=method,
-            operation=operation,
-            entity_set=entity_set,
-            decision=decision,
-            status=status,
-            elapsed_ms=round(elapsed_ms, 3),
-            upstream_calls=[_call(call) for call in upstream_calls],
-            cache_status=cache_status,
-            caller=caller,
-        )
+        line: dict[str, object] = {
+            "request_id": request_id,
+            "method": method,
+            "operation": operation,
+            "entity_set": entity_set,
+            "decision": decision,
+            "status": status,
+            "elapsed_ms": round(elapsed_ms, 3),
+            "upstream_calls": [_call(call) for call in upstream_calls],
+            "cache_status": cache_status,
+            "caller": caller,
+        }
+        self.recent.append({"at": datetime.now(UTC), **line})
+        self._log.info("request_served", **line)
 
     def proxy_started(self, *, version: str, url: str, services_url: str, service_root: str) -> None:
         """Both listeners answer."""

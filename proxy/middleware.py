@@ -23,6 +23,8 @@ ENTITY_SET: web.RequestKey[str] = web.RequestKey("entity_set", str)
 # Whoever watches the process needs no name.
 OPEN = frozenset({"/healthz", "/readyz"})
 _SAFE = ("GET", "HEAD", "OPTIONS")
+# Asks by itself: browsers have no token to show, and are given a form.
+_CONSOLE = "/console/"
 _ODATA = ("/mirror", "/model")
 _SAID_TOO = ("Proxy-Status", "WWW-Authenticate", "Retry-After")
 _REFUSALS = (LoginRequired, RightMissing, TooManyLogins)
@@ -97,7 +99,8 @@ def known_callers(authenticator: Authenticator) -> Middleware:
     @web.middleware
     async def let_in(request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
-            request[CALLER] = NOBODY if request.path in OPEN else await authenticator.rights_of(request)
+            asks_nobody = request.path in OPEN or request.path.startswith(_CONSOLE)
+            request[CALLER] = NOBODY if asks_nobody else await authenticator.rights_of(request)
             if request.method not in _SAFE and is_of_another_site(request):
                 raise RightMissing(request[CALLER].who, "write from another site's page")
             return await handler(request)

@@ -11,6 +11,8 @@ from proxy.app.parts import Drivers, Parts
 from proxy.authentication import Authenticator
 from proxy.changes import Pulse, changes_handler
 from proxy.console.api import Api
+from proxy.console.pages import Console
+from proxy.console.sessions import Sessions
 from proxy.handlers import Handler
 from proxy.metrics import Metrics
 from proxy.middleware import canonical_line, upstreams_callers
@@ -77,7 +79,8 @@ def services_listener(
     metrics: Metrics,
     authenticator: Authenticator,
 ) -> web.Application:
-    """Everything of ours: the mirror's own service root, models, changes, the admin API, health, metrics."""
+    """Everything of ours: the mirror's own service root, models, changes, the admin API, the console,
+    health, metrics."""
     store, metadata, events = parts.store, parts.metadata, parts.events
     responses = Responses(parts.root_path, parts.upstream_origin)
     mirror_route = MirrorRoute(_mirror_reader(parts), metadata, responses)
@@ -88,6 +91,8 @@ def services_listener(
     app.on_shutdown.append(pulse.stop)
     desk = Desk(service, drivers.writer, store, store, lambda: metadata.model, events.observe)
     app.add_subapp("/api/", Api(desk, store, store, parts.sets).app())
+    console = Console(desk, store, store, parts.sets, Sessions(authenticator), events.recent)
+    app.add_subapp("/console/", console.app())
     model_reader = ModelReader(
         models,
         drivers.reader,

@@ -51,7 +51,12 @@ async def only_ours(request: web.Request, handler: Handler) -> web.StreamRespons
     A browser tells where a request comes from (Sec-Fetch-Site, Origin); what it calls the host, another
     site's name server may have chosen, so only names of the loopback count.
     """
-    if request.method not in ("GET", "HEAD") and (why := _refusal(request)):
+    why = None
+    if request.method not in ("GET", "HEAD"):
+        why = refusal(request)
+    elif request[CALLER].user is None and not is_named_as_loopback(request):
+        why = "While nobody has to say who they are, names of the loopback are answered only."
+    if why is not None:
         return web.json_response({"error": why}, status=403)
     return await handler(request)
 
@@ -61,15 +66,21 @@ def operator(request: web.Request) -> Operator:
     return Operator(request[CALLER].user, request.remote, f"api-{uuid.uuid4().hex}")
 
 
-def _refusal(request: web.Request) -> str | None:
+def refusal(request: web.Request) -> str | None:
+    """Why a change is not taken from here; None where it is."""
     if request[CALLER].user is None:
         if not _is_loopback(request.remote or ""):
             return "Changes are taken from this machine only."
-        if not _is_loopback(urlsplit(f"//{request.host}").hostname or ""):
+        if not is_named_as_loopback(request):
             return "Changes are taken under a name of the loopback only."
     if is_of_another_site(request):
         return "Another site's page may not make changes."
     return None
+
+
+def is_named_as_loopback(request: web.Request) -> bool:
+    """False for a name that another site's name server may have given this machine's address."""
+    return _is_loopback(urlsplit(f"//{request.host}").hostname or "")
 
 
 def _is_loopback(host: str) -> bool:

@@ -9,6 +9,7 @@ from typing import Literal, Protocol
 
 from proxy.odata.edm import EntityKey, EntitySet
 from proxy.reconcile.ports import Answers, Provenance, SetState
+from proxy.reconcile.progress import Finding, Following
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +210,12 @@ class Casebook(Protocol):
 
     async def sets_overview(self) -> Sequence[SetOverview]:
         """The sets of which anything is known, by name."""
+
+    async def followings(self) -> Mapping[str, Following]:
+        """How far the changes of all followed sets have been followed."""
+
+    async def open_findings(self) -> Sequence[Finding]:
+        """Results of sweeps that wait for the operator's answer, oldest first."""
 
     async def learned_effects(self) -> Sequence[LearnedEffect]:
         """Of the last day, the most frequent first."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -61,7 +62,14 @@ _LAST_FINDING = compiled(
     .order_by(FINDINGS.c.id.desc())
     .limit(1)
 )
-
+_FOLLOWINGS = compiled(
+    select(FOLLOWING.c.entity_set, *(FOLLOWING.c[name] for name in (*_FOLLOWING, "swept_at")))
+)
+_OPEN_FINDINGS = compiled(
+    select(*(FINDINGS.c[name] for name in (*_FINDING, "spent")))
+    .where(FINDINGS.c.accepted.is_(None))
+    .order_by(FINDINGS.c.id)
+)
 _SPEND_FINDING = compiled(
     update(FINDINGS)
     .values(spent=true())
@@ -105,6 +113,11 @@ class Progress(Part):
             return Following(row[0], *map(_utc, row[1:]))
         return None
 
+    async def followings(self) -> Mapping[str, Following]:
+        """How far the changes of all followed sets have been followed."""
+        rows = await self._engine.fetch(_FOLLOWINGS)
+        return {name: Following(watermark, *map(_utc, rest)) for name, watermark, *rest in rows}
+
     async def save_following(self, entity_set: EntitySet, following: Following) -> None:
         """Put it in the place of what was known; `swept_at` stays."""
         parameters = {f"{name}_": getattr(following, name) for name in _FOLLOWING}
@@ -132,6 +145,10 @@ class Progress(Part):
         for row in await self._engine.fetch(_LAST_FINDING, {"of_set": entity_set.name}):
             return Finding(*map(_utc, row))
         return None
+
+    async def open_findings(self) -> Sequence[Finding]:
+        """What waits for the operator's answer, oldest first."""
+        return [Finding(*map(_utc, row)) for row in await self._engine.fetch(_OPEN_FINDINGS)]
 
 
 def _utc(value: Any) -> Any:

@@ -131,7 +131,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "proxy.responses",
     },
     "proxy.changes": {"proxy.authentication", "proxy.odata", "proxy.reconcile"},
-    "proxy.console": {"proxy.authentication", "proxy.odata", "proxy.reconcile"},
+    "proxy.console": {"proxy.authentication", "proxy.odata", "proxy.passwords", "proxy.reconcile"},
     "proxy.handlers": {
         "proxy.authentication",
         "proxy.errors",

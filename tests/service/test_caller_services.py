@@ -380,6 +380,8 @@ async def test_metrics_need_their_right_and_health_needs_nobody(place: World) ->
         "/healthz/..%2fmetrics",
         "/mirror/../healthz",
         "/nothing",
-        "/console/",
     ):
         assert (await ask(place, path, None)).status in (401, 403, 404)
+    for path in ("/console/", "/console/../metrics", "/console/..%2fmetrics"):
+        answer = await ask(place, path, None)
+        assert (answer.status, answer.headers["Location"], answer.body) == (303, "/console/login", b"")
