@@ -6,12 +6,19 @@ from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import make_mocked_request
 from browsing import PAGES, Browser, check_page, form
 from calling import basic, bearer, logged, password_of, token_of, told
 from operators import set_back
 from storing import query
 from world import world
 from yarl import URL
+
+from proxy.authentication import Authenticator
+from proxy.caller_settings import CallerSettings
+from proxy.console.sessions import LIFETIME_S, Sessions
+from proxy.reconcile.errors import LoginRequired
 
 CALLERS = {
     "anna": token_of("anna's", "anna's other", admin=True),
@@ -127,3 +134,29 @@ async def test_a_login_from_another_site_is_none(database_url: str, session: Any
         ):
             await browser.post(page.forms[0], {"token": "anna's", **changes}, **headers)
             assert browser.status == 403 and not list(session.cookie_jar)
+
+
+async def test_a_session_ends_with_its_time_and_with_its_token() -> None:
+    callers = {name: CallerSettings(**CALLERS[name]) for name in ("anna", "cora")}
+    elapsed = [0.0]
+    authenticator = Authenticator(callers, lambda _: None)
+    sessions = Sessions(authenticator, lambda: elapsed[0])
+
+    async def who(begun: web.Response) -> str:
+        cookie = {"Cookie": f"syncpoint={begun.cookies['syncpoint'].value}"}
+        return (await sessions.rights_of(make_mocked_request("GET", "/console/", cookie))).who
+
+    def begun() -> web.Response:
+        response = web.Response()
+        sessions.begin(make_mocked_request("POST", "/console/login"), "anna's", response)
+        return response
+
+    first, second = begun(), begun()
+    assert await who(first) == await who(second) == "anna"
+    elapsed[0] = LIFETIME_S + 1
+    with pytest.raises(LoginRequired):
+        await who(first)
+    third = begun()
+    authenticator.use({**callers, "anna": CallerSettings(**token_of("another", admin=True))})
+    with pytest.raises(LoginRequired):
+        await who(third)
