@@ -32,6 +32,8 @@ def rule_of(entity_set: EntitySet, name: str, rules: SyncRules, policy: Policy) 
     if name in policy.computed:
         return "declared: left to nobody"
     if any(path.partition("/")[0] == name for path in policy.initial):
+        return "declared: how it begins"
+    if any(path.partition("/")[0] == name for path in policy.initial):
         return "declared: as every entity begins"
     if name.endswith("_AddressId") and any(name in effect.via for effect in policy.effects):
         return "rule: an address is an entity of its own"

@@ -43,11 +43,13 @@ def test_each_property_is_compared(
         ("CreatedBy", "rule: who and when"),
         ("OwnerId", "rule: the owner is who creates"),
         ("Mine", "declared: left to nobody"),
+        ("Begun", "declared: how it begins"),
         ("Name", None),
     ],
 )
 def test_a_rule_is_stated_or_not(name: str, rule: str | None) -> None:
-    assert rule_of(ACCOUNTS, name, SyncRules(), Policy(computed=frozenset({"Mine"}))) == rule
+    policy = Policy(computed=frozenset({"Mine"}), initial={"Begun/Value": 3})
+    assert rule_of(ACCOUNTS, name, SyncRules(), policy) == rule
 
 
 async def test_counts_wait_for_a_database_that_is_away() -> None:
