@@ -27,6 +27,7 @@ from sqlalchemy import (
     column,
     func,
     literal,
+    literal_column,
     null,
     select,
     true,
@@ -132,29 +133,37 @@ def _held(states: FromClause, certain: Sql) -> dict[str, Sql]:
     return {name: values[name] for name in HELD}
 
 
-def _lookup() -> Any:
-    """Rows (position, *HELD) for the key texts `keys` of the set `of_set`, counted from one."""
+def _states(of_key: Sql) -> FromClause:
+    """What `state_as_of` says of an entity of the set `of_set`."""
+    return func.syncpoint.state_as_of(cast(bindparam("of_set"), Text), cast(of_key, Text), _AT).table_valued(
+        column("document", Text), column("deleted"), column("effective_at", _INSTANT), column("certain")
+    )
+
+
+def _looked_up(state: FromClause) -> list[Sql]:
+    """HELD of such a state."""
+    held = _held(state, state.c.certain)
+    return [*(held | {"deleted_at": case((state.c.deleted, state.c.effective_at))}).values()]
+
+
+def _one() -> Any:
+    """Rows of (1, *HELD) for the key text `key`: planned in a part of the time of those for several."""
+    state = _states(bindparam("key")).alias("state")
+    return select(literal_column("1"), *_looked_up(state)).select_from(state)
+
+
+def _several() -> Any:
+    """Rows (position, *HELD) for the key texts `keys`, counted from one."""
     asked = (
         func.unnest(cast(bindparam("keys"), ARRAY(Text)))
         .table_valued("key", with_ordinality="position")
         .render_derived(name="asked")
     )
-    state = (
-        func.syncpoint.state_as_of(cast(bindparam("of_set"), Text), cast(asked.c.key, Text), _AT)
-        .table_valued(
-            column("document", Text),
-            column("deleted"),
-            column("effective_at", _INSTANT),
-            column("certain"),
-        )
-        .lateral("state")
-    )
-    held = _held(state, state.c.certain)
-    held["deleted_at"] = case((state.c.deleted, state.c.effective_at))
-    return select(asked.c.position, *held.values()).select_from(asked.join(state, true()))
+    state = _states(asked.c.key).lateral("state")
+    return select(asked.c.position, *_looked_up(state)).select_from(asked.join(state, true()))
 
 
-_GET = compiled(_lookup())
+_GET_ONE, _GET = compiled(_one()), compiled(_several())
 
 
 class PastTables(Tables):
@@ -190,8 +199,9 @@ class Past(Finding):
         """The states that held; of what had been deleted by then, since when (`deleted_at`)."""
         asked = [key for key in keys if can_hold_key(key)]
         table = await self._tables.of(entity_set)
-        named = {"of_set": entity_set.name, "keys": [table.key_text(key) for key in asked]}
-        rows = await self._fetch(_GET, named) if asked else []
+        texts = [table.key_text(key) for key in asked]
+        named = {"of_set": entity_set.name, "keys": texts, "key": texts[0] if texts else ""}
+        rows = await self._fetch(_GET_ONE if len(texts) == 1 else _GET, named) if asked else []
         return {(key := asked[position - 1]): as_stored(key, row) for position, *row in rows}
 
     async def _fetch(self, statement: Any, values: Mapping[str, Any]) -> Any:
