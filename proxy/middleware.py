@@ -99,7 +99,7 @@ def known_callers(authenticator: Authenticator) -> Middleware:
     @web.middleware
     async def let_in(request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
-            asks_nobody = request.path in OPEN or request.path.startswith(_CONSOLE)
+            asks_nobody = request.path in OPEN or f"{request.path}/".startswith(_CONSOLE)
             request[CALLER] = NOBODY if asks_nobody else await authenticator.rights_of(request)
             if request.method not in _SAFE and is_of_another_site(request):
                 raise RightMissing(request[CALLER].who, "write from another site's page")

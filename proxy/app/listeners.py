@@ -92,6 +92,7 @@ def services_listener(
     desk = Desk(service, drivers.writer, store, store, lambda: metadata.model, events.observe)
     app.add_subapp("/api/", Api(desk, store, store, parts.sets).app())
     console = Console(desk, store, store, parts.sets, Sessions(authenticator), events.recent)
+    app.router.add_get("/console", _to_the_console)
     app.add_subapp("/console/", console.app())
     model_reader = ModelReader(
         models,
@@ -106,6 +107,10 @@ def services_listener(
     body_limit = parts.settings.limits.request_body_bytes
     ModelRoute(model_reader, model_writer, metadata, responses, body_limit).join(app, events)
     return app
+
+
+async def _to_the_console(_request: web.Request) -> web.Response:
+    return web.Response(status=308, headers={"Location": "/console/"})
 
 
 async def listen(
