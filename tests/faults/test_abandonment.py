@@ -129,7 +129,7 @@ def doomed_write(plan: Plan, model: Model, root: str, database_url: str) -> int 
         mirror = Mirror(store, upstream, sets, SyncRules(audit_share=0), parts.path, observe)
         background = Background(observe)
         feeder = Feeder(mirror, background, observe)
-        sender = Sender(mirror, upstream, observe)
+        sender = Sender(mirror, upstream, observe, set())
         return Writer(mirror, upstream, sender, feeder, background, lambda: datetime.now(UTC))
 
     writer = loop.run_until_complete(begin())

@@ -177,6 +177,10 @@ async def test_a_cursor_that_retention_has_overtaken_begins_anew(
     behind = await feed.cursor("now")
     await store.put(ACCOUNTS, [state(account(1), 1, "a")], REFRESH)
     ahead = await feed.cursor("now")
+    # Transactions are the cluster's: while one that is older runs, be it in the database of another test,
+    # the place might be behind what is dropped.
+    while len(set(ahead.since.split(":")[:2])) > 1:
+        ahead = await feed.cursor("now")
     query(
         database_url,
         "CREATE TABLE syncpoint.revisions_2020q1 PARTITION OF syncpoint.revisions "
