@@ -16,6 +16,7 @@ import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from aiohttp import web
 from cachetools import TTLCache
@@ -198,6 +199,21 @@ def is_of_another_site(request: web.BaseRequest) -> bool:
         return True
     origin = request.headers.get("Origin")
     return origin is not None and origin != f"{request.scheme}://{request.host}"
+
+
+def is_named_as_loopback(request: web.BaseRequest) -> bool:
+    """False for a name that another site's name server may have given this machine's address."""
+    return is_loopback(urlsplit(f"//{request.host}").hostname or "")
+
+
+def is_loopback(host: str) -> bool:
+    """Of an address, or a name."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _connection_logins(callers: Mapping[str, CallerSettings]) -> ConnectionLogins | None:

@@ -9,7 +9,7 @@ import uuid
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from proxy.authentication import CALLER, Authenticator, is_of_another_site
+from proxy.authentication import CALLER, Authenticator, is_named_as_loopback, is_of_another_site
 from proxy.errors import TABLE, error_response
 from proxy.events import Events
 from proxy.odata.headers import effective_method
@@ -101,6 +101,8 @@ def known_callers(authenticator: Authenticator) -> Middleware:
         try:
             asks_nobody = request.path in OPEN or f"{request.path}/".startswith(_CONSOLE)
             request[CALLER] = NOBODY if asks_nobody else await authenticator.rights_of(request)
+            if authenticator.is_open and request.path not in OPEN and not is_named_as_loopback(request):
+                raise RightMissing("anybody", "ask under a name that is not the loopback's")
             if request.method not in _SAFE and is_of_another_site(request):
                 raise RightMissing(request[CALLER].who, "write from another site's page")
             return await handler(request)

@@ -9,7 +9,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from proxy.authentication import CALLER
-from proxy.console.guard import STATUS, is_named_as_loopback, refusal
+from proxy.console.guard import STATUS, refusal
 from proxy.console.sessions import PATH, Sessions
 from proxy.odata.errors import ODataError
 from proxy.reconcile.errors import LoginRequired, TooManyLogins
@@ -65,8 +65,6 @@ def door(sessions: Sessions) -> Middleware:
 async def _let_in(request: web.Request, handler: Handler, sessions: Sessions) -> web.StreamResponse:
     if request.path == STYLE:
         return await handler(request)
-    if sessions.is_open and not is_named_as_loopback(request):
-        raise Refused("The console answers to names of the loopback only, while nobody has to log in.")
     is_login = request.path == LOGIN
     if not is_login:
         request[CALLER] = await sessions.rights_of(request)

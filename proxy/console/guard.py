@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import ipaddress
 import uuid
-from urllib.parse import urlsplit
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from proxy.authentication import CALLER, is_of_another_site
+from proxy.authentication import CALLER, is_loopback, is_of_another_site
 from proxy.odata.errors import ODataError
 from proxy.reconcile.errors import AuthorityMoving, OutcomeUnknown, RightMissing, SyncError, WritesRefused
 from proxy.reconcile.operator import CannotAct, NotFound, Operator
@@ -46,16 +44,8 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
 @web.middleware
 async def only_ours(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Let nobody write but callers that said who they are, or, while nobody has to, those on this machine;
-    and no page that another site has put into a browser.
-
-    A browser tells where a request comes from (Sec-Fetch-Site, Origin); what it calls the host, another
-    site's name server may have chosen, so only names of the loopback count.
-    """
-    why = None
-    if request.method not in ("GET", "HEAD"):
-        why = refusal(request)
-    elif request[CALLER].user is None and not is_named_as_loopback(request):
-        why = "While nobody has to say who they are, names of the loopback are answered only."
+    and no page that another site has put into a browser."""
+    why = None if request.method in ("GET", "HEAD") else refusal(request)
     if why is not None:
         return web.json_response({"error": why}, status=403)
     return await handler(request)
@@ -68,25 +58,8 @@ def operator(request: web.Request) -> Operator:
 
 def refusal(request: web.Request) -> str | None:
     """Why a change is not taken from here; None where it is."""
-    if request[CALLER].user is None:
-        if not _is_loopback(request.remote or ""):
-            return "Changes are taken from this machine only."
-        if not is_named_as_loopback(request):
-            return "Changes are taken under a name of the loopback only."
+    if request[CALLER].user is None and not is_loopback(request.remote or ""):
+        return "Changes are taken from this machine only."
     if is_of_another_site(request):
         return "Another site's page may not make changes."
     return None
-
-
-def is_named_as_loopback(request: web.Request) -> bool:
-    """False for a name that another site's name server may have given this machine's address."""
-    return _is_loopback(urlsplit(f"//{request.host}").hostname or "")
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

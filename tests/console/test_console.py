@@ -177,8 +177,8 @@ async def test_no_name_of_another_site_leads_to_it(database_url: str, session: A
             page = await browser.get(path, Host="evil.example:8011")
             assert browser.status == 403
             assert "loopback" in page.text_content() and not page.xpath("//table")
-        for path in ("sets", "conflicts", "intents"):
-            answer = await place.send(
-                f"{place.proxy.services_url}/api/{path}", headers={"Host": "evil.example"}
-            )
+        for path in ("api/sets", "api/intents", "mirror/AccountSet", "changes", "metrics"):
+            answer = await place.send(f"{place.proxy.services_url}/{path}", headers={"Host": "evil.example"})
             assert answer.status == 403
+        answer = await place.send(f"{place.proxy.services_url}/healthz", headers={"Host": "evil.example"})
+        assert answer.status == 200
