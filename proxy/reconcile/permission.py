@@ -9,6 +9,7 @@ for callers who may read and write everything.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -20,6 +21,7 @@ from proxy.odata.edm import EntitySet, Model
 from proxy.odata.errors import ODataError
 from proxy.odata.filter import parse_filter, parse_orderby
 from proxy.odata.media import is_atom, is_json
+from proxy.odata.multipart import Part, parse_parts
 from proxy.odata.operation import (
     ChangeLinks,
     CreateEntity,
@@ -44,6 +46,10 @@ _INLINE = f"{{{METADATA}}}inline"
 _ENTRY, _FEED, _LINK = (f"{{{ATOM}}}{name}" for name in ("entry", "feed", "link"))
 # The first is OData's own (MS-ODATA 2.2.5.8), for POST; of the others a server may make what it likes.
 _OVERRIDES = ["X-HTTP-Method", "X-HTTP-Method-Override", "X-Method-Override"]
+# Nothing beside the boundary, within which another could stand.
+_MULTIPART = re.compile(r'(?i:multipart/mixed; *boundary=)(?:"[^"\\;]{1,70}"|[^\s"\\;]{1,70})')
+_LONE_RETURN = re.compile(rb"\r(?!\n)")
+_CHARSET = re.compile(r'charset(?:="?([^\s;"]*))?', re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,9 +172,13 @@ class Permission:
         body, content_type = request.body, request.headers.get("Content-Type")
         if "Content-Encoding" in request.headers:
             self._refuse("its body is coded")
+        if {each.lower() for each in _CHARSET.findall(content_type or "")} - {"utf-8"}:
+            self._refuse("its body may be read in another charset")
         if is_json(content_type):
             raw = json.loads(body.decode("utf-8-sig"), object_pairs_hook=_no_name_twice)
             inner = raw.get("d") if isinstance(raw, dict) else None
+            if isinstance(inner, dict) and len(raw) > 1:
+                self._refuse("its body may be either of two entities")
             self._require_json(inner if isinstance(inner, dict) else raw, entity_set)
         elif is_atom(content_type) or (content_type or "").lower().startswith("application/xml"):
             self._require_entry(parse_xml(body), entity_set)
@@ -210,6 +220,7 @@ class Permission:
                 self._require_entry(each, way.target)
 
     def _require_batch(self, request: Request) -> None:
+        self._require_one_reading(request)
         root = request.target[: len(self.root_path)]
         batch = read_batch(request.body, request.headers.get("Content-Type"), root, self.model)
         for step in batch.steps:
@@ -218,6 +229,18 @@ class Permission:
                 self._refuse("a batch is in it")
             self.require(step.operation, part)
             self.require_body(step.operation, part)
+
+    def _require_one_reading(self, request: Request) -> None:
+        """What another reader of multipart may find other requests in than ours does. Raises ODataError."""
+        content_type = request.headers.get("Content-Type", "")
+        if "Content-Encoding" in request.headers or _LONE_RETURN.search(request.body):
+            self._refuse("its body may be read in two ways")
+        if not _MULTIPART.fullmatch(content_type):
+            self._refuse("its boundary may be read in two ways")
+        parts = parse_parts(request.body, content_type)
+        for part in (*parts, *(inner for each in parts for inner in each.parts or ())):
+            if not _has_one_reading(part):
+                self._refuse("a header in it may be read in two ways")
 
     # What requests name
 
@@ -243,6 +266,15 @@ class Permission:
 def _is_own_url(url: object, navigation: str) -> bool:
     """True for the navigation property's own URL, as it was read before; another's would be a link."""
     return isinstance(url, str) and split_target(url)[0].endswith(f")/{navigation}")
+
+
+def _has_one_reading(part: Part) -> bool:
+    """False where a field stands twice, or a changeset's boundary beside something else."""
+    for fields in (part.fields, part.inner or ()):
+        if len({field.name.lower() for field in fields}) < len(fields):
+            return False
+    types = [field.value for field in part.fields if field.name.lower() == "content-type"]
+    return part.parts is None or all(map(_MULTIPART.fullmatch, types))
 
 
 def _no_name_twice(pairs: Iterable[tuple[str, Any]]) -> Mapping[str, Any]:
