@@ -279,6 +279,8 @@ class Reader:
         return absorbed.stored
 
     async def _note_absence(self, operation: ReadEntity, ask: Ask, number: int, reply: Reply) -> None:
+        if 400 <= reply.status < 500:
+            self.visibility.refused(ask, operation.entity_set, operation.key)
         if self._mirror.is_gone(reply, ask):
             try:
                 provenance = ask.provenance(Source.UPSTREAM_REFRESH)

@@ -32,10 +32,14 @@ class Visibility:
         self._seen: LRUCache[tuple[bytes | None, str, EntityKey], datetime] = LRUCache(maxsize=_REMEMBERED)
 
     def seen(self, ask: Ask, entity_set: EntitySet, keys: Iterable[EntityKey], at: datetime) -> None:
-        """Upstream, asked at `at`, showed these entities to the caller."""
-        if self._per_caller and self._ttl:
+        """Upstream, asked at `at`, showed these entities to the caller; who showed nothing may be anybody."""
+        if self._per_caller and self._ttl and ask.caller.credentials is not None:
             for key in keys:
                 self._seen[ask.caller.credentials, entity_set.name, key] = at
+
+    def refused(self, ask: Ask, entity_set: EntitySet, key: EntityKey) -> None:
+        """Upstream did not show the entity to the caller: what it showed before counts for nothing."""
+        self._seen.pop((ask.caller.credentials, entity_set.name, key), None)
 
     def allowed_age(self, ask: Ask, entity_set: EntitySet, key: EntityKey, lifetime_s: float) -> float:
         """Seconds by which the answer may lag behind upstream, as the request and the caller's rights say.

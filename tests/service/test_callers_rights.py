@@ -78,6 +78,37 @@ async def test_a_confirmation_counts_for_its_own_caller_as_long_as_is_set(databa
         assert (await place.ask(path, Authorization=LOW)).status == 503
 
 
+async def test_a_confirmation_ends_when_upstream_shows_the_entity_no_more(database_url: str) -> None:
+    rights: dict[str, Rights] = {}
+    settings = {"upstream__auth__visibility_ttl_s": 600, "defaults__stale_if_error_s": 3600, **CALLER}
+    switches = Switches(auth="basic", users=USERS, rights=rights)
+    async with world(database_url, switches=switches, rows=1, **settings) as place:
+        await knows_its_metadata(place, Authorization=ADA)
+        key = place.a_key("AccountSet")
+        path = f"/AccountSet(guid'{key}')"
+        for credentials in (ADA, LOW):
+            assert (await place.ask(path, Authorization=credentials)).status == 200
+        rights["crm\\low"] = Rights(frozenset({("AccountSet", uuid.UUID(key))}))
+        assert (await place.ask(path, Authorization=LOW)).status == 404
+        for directive in ("only-if-cached", "max-stale"):
+            assert (await place.ask(path, Authorization=LOW, Cache_Control=directive)).status in (404, 504)
+        place.sandbox.faults.add(replace(DOWN))
+        assert (await place.ask(path, Authorization=LOW)).status == 503
+        assert (await place.ask(path, Authorization=ADA)).status == 200
+
+
+async def test_who_shows_no_credentials_is_confirmed_by_nobody(database_url: str) -> None:
+    """What upstream knows them by, the proxy does not: another header field, an address."""
+    settings = {"upstream__auth__visibility_ttl_s": 600, "defaults__stale_if_error_s": 3600, **CALLER}
+    async with world(database_url, rows=1, **settings) as place:
+        await knows_its_metadata(place)
+        path = f"/AccountSet(guid'{place.a_key('AccountSet')}')"
+        assert (await place.ask(path, X_Api_Key="one")).status == 200
+        assert (await place.ask(path, Cache_Control="only-if-cached")).status == 504
+        place.sandbox.faults.add(replace(DOWN))
+        assert (await place.ask(path, X_Api_Key="another")).status == 503
+
+
 async def test_nothing_of_a_set_is_kept_until_its_secured_properties_are_stated(database_url: str) -> None:
     settings = {"upstream__auth__mode": "caller", "sets.ContactSet.secured": []}
     switches = Switches(auth="basic", users=USERS)
