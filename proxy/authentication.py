@@ -58,6 +58,8 @@ class Authenticator:
         self._right: TTLCache[bytes, Rights] = TTLCache(1000, _REMEMBERED_S, clock)
         self._failed: TTLCache[str, int] = TTLCache(_ADDRESSES, _FAILURES_S, clock)
         self._passwords = asyncio.Semaphore(_AT_ONCE)
+        self._callers: Mapping[str, CallerSettings] = {}
+        self.edition = 0  # of the callers: what was allowed under another may not be any more
         self.use(callers)
 
     def use(self, callers: Mapping[str, CallerSettings]) -> None:
@@ -68,6 +70,8 @@ class Authenticator:
         """
         logins = _connection_logins(callers)
         rights = {name: caller.rights(name) for name, caller in callers.items()}
+        self.edition += callers != self._callers
+        self._callers = callers
         self._right.clear()
         self._logins = logins
         self._tokens = [(each, rights[name]) for name in callers for each in callers[name].token_sha256]

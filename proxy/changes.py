@@ -75,9 +75,10 @@ class Pulse:
 
 
 def changes_handler(
-    feed: Feed, pulse: Pulse, model: Callable[[], Model | None]
+    feed: Feed, pulse: Pulse, model: Callable[[], Model | None], edition: Callable[[], object]
 ) -> Callable[[web.Request], Any]:
-    """The handler of GET /changes. `model`: the metadata document in force."""
+    """The handler of GET /changes. `model`: the metadata document in force; `edition`: of the callers, whose
+    streams end with it."""
 
     async def changes(request: web.Request) -> web.StreamResponse:
         rights = request[CALLER]
@@ -90,7 +91,8 @@ def changes_handler(
         try:
             limit = min(max(int(request.query.get("limit", 200)), 1), _MOST)
             if streams:
-                return await _until_left(_stream(request, feed, pulse, model, given, entity_sets), pulse)
+                stream = _stream(request, feed, pulse, model, edition, given, entity_sets)
+                return await _until_left(stream, pulse)
             events, behind = await feed.read(await feed.cursor(given), entity_sets, limit)
         except (CursorRefused, ValueError) as error:
             return web.json_response({"error": str(error)}, status=400)
@@ -122,10 +124,15 @@ async def _stream(
     feed: Feed,
     pulse: Pulse,
     model: Callable[[], Model | None],
+    edition: Callable[[], object],
     given: str | None,
     entity_sets: frozenset[str] | None,
 ) -> web.StreamResponse:
-    """Send events until the reader leaves. Raises CursorRefused, StoreUnavailable before the first."""
+    """Send events until the reader leaves, or has to say anew who it is.
+
+    Raises CursorRefused, StoreUnavailable before the first.
+    """
+    begun = edition()
     cursor = await feed.cursor(given)
     origin = f"{request.scheme}://{request.host}"
     response = web.StreamResponse(
@@ -146,6 +153,8 @@ async def _stream(
         except StoreUnavailable:
             text = ": Postgres is not available\n\n"
             await asyncio.sleep(_BEHIND_TROUBLE_S)
+        if edition() != begun:
+            return response
         if text:
             await response.write(text.encode())
 

@@ -131,6 +131,31 @@ async def test_policies_and_callers_come_in_force_with_the_next_request(
         assert await proxy.mirror() == 200
 
 
+async def test_a_stream_ends_with_what_let_its_reader_in(
+    database_url: str, tmp_path: Path, said: list[Said]
+) -> None:
+    other = CALLER.replace(hashlib.sha256(TOKEN.encode()).hexdigest(), "0" * 64)
+    async with serving(database_url, tmp_path, said) as proxy, aiohttp.ClientSession() as session:
+        await proxy.reload(CALLER)
+        headers = shown(TOKEN) | {"Accept": "text/event-stream"}
+        async with session.get(f"{proxy.services}/changes?cursor=now", headers=headers) as stream:
+            assert (await stream.content.readline()).startswith(b"id: ")
+            await proxy.reload(CALLER + FORWARD)  # other callers there are not
+            await proxy.reload(CALLER)
+            await proxy.cache(TOKEN)
+            async with asyncio.timeout(20):
+                while not (line := await stream.content.readline()).startswith(b"data: "):
+                    assert line
+            told = await proxy.reload(other)
+            assert told["changed"] == ["callers.eve"]
+            await proxy.reload("")
+            await proxy.session.request("DELETE", f"{proxy.root}/AccountSet(guid'{proxy.key}')")
+            async with asyncio.timeout(30):
+                assert b"data: " not in await stream.content.read()
+        async with session.get(f"{proxy.services}/changes?cursor=now", headers=shown("")) as page:
+            assert page.status == 200
+
+
 async def test_what_cannot_change_is_told_again_and_again(
     database_url: str, tmp_path: Path, said: list[Said]
 ) -> None:
