@@ -20,6 +20,7 @@ from proxy.odata.bound import BoundExpression, paths_in
 from proxy.odata.edm import EntitySet, Model
 from proxy.odata.errors import ODataError
 from proxy.odata.filter import parse_filter, parse_orderby
+from proxy.odata.headers import effective_method
 from proxy.odata.media import is_atom, is_json
 from proxy.odata.multipart import Part, parse_parts
 from proxy.odata.operation import (
@@ -32,6 +33,7 @@ from proxy.odata.operation import (
     Write,
 )
 from proxy.odata.projection import Projection, parse_projection
+from proxy.odata.query_options import parse_query
 from proxy.odata.reading import Read, parse_read
 from proxy.odata.relationships import Relationship, Relationships
 from proxy.odata.uri import ResourcePath, parse_resource_path, split_target
@@ -46,6 +48,7 @@ _INLINE = f"{{{METADATA}}}inline"
 _ENTRY, _FEED, _LINK = (f"{{{ATOM}}}{name}" for name in ("entry", "feed", "link"))
 # The first is OData's own (MS-ODATA 2.2.5.8), for POST; of the others a server may make what it likes.
 _OVERRIDES = ["X-HTTP-Method", "X-HTTP-Method-Override", "X-Method-Override"]
+_OPTIONS_OF_WRITES = {"$format", "$select"}
 # Nothing beside the boundary, within which another could stand.
 _MULTIPART = re.compile(r'(?i:multipart/mixed; *boundary=)(?:"[^"\\;]{1,70}"|[^\s"\\;]{1,70})')
 _LONE_RETURN = re.compile(rb"\r(?!\n)")
@@ -66,7 +69,7 @@ class Permission:
         if self.rights.is_whole or isinstance(operation, SendBatch):
             return
         overrides = [name for name in _OVERRIDES if name in request.headers]
-        if overrides and (overrides != _OVERRIDES[:1] or request.method != "POST"):
+        if overrides and (overrides != _OVERRIDES[:1] or not _is_tunnelled(request)):
             self._refuse("which method it means is upstream's to say")
         if request.method in ("GET", "HEAD"):
             self._require_read(request.target)
@@ -149,8 +152,11 @@ class Permission:
 
     def _require_write(self, operation: Write, target: str) -> None:
         self._require_written(operation.entity_set)
+        path, query = self._below(target)
         try:
-            for way in self._path_ways(parse_resource_path(self._below(target)[0], self.model)):
+            if parse_query(query).names - _OPTIONS_OF_WRITES:
+                self._refuse("what an option means to a write is upstream's to say")
+            for way in self._path_ways(parse_resource_path(path, self.model)):
                 self._require_way_written(way)
         except ODataError as error:
             self._refuse(error.message)
@@ -266,6 +272,12 @@ class Permission:
 def _is_own_url(url: object, navigation: str) -> bool:
     """True for the navigation property's own URL, as it was read before; another's would be a link."""
     return isinstance(url, str) and split_target(url)[0].endswith(f")/{navigation}")
+
+
+def _is_tunnelled(request: Request) -> bool:
+    """True for a POST that says once what it is, and something that is no read."""
+    said = request.headers.getall(_OVERRIDES[0])
+    return len(said) == 1 and effective_method(request.method, request.headers) != request.method
 
 
 def _has_one_reading(part: Part) -> bool:

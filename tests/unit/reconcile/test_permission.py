@@ -25,8 +25,8 @@ HIDDEN = "GET ContactSet HTTP/1.1\r\n\r\n"
 HEAD = "Content-Type: application/http\r\nContent-Transfer-Encoding: binary\r\n\r\n"
 
 
-def may_send(path: str, body: str, **headers: str) -> bool:
-    named = CIMultiDict({name.replace("_", "-"): value for name, value in headers.items()})
+def may_send(path: str, body: str = "", *fields: tuple[str, str], **headers: str) -> bool:
+    named = CIMultiDict([(name.replace("_", "-"), value) for name, value in (*headers.items(), *fields)])
     request = Request("POST", f"{ROOT}{path}", named, body.encode())
     operation = parse_operation(request.method, request.target, named, ROOT, MODEL)
     try:
@@ -118,3 +118,29 @@ def test_a_body_that_may_be_either_of_two_entities() -> None:
     assert may_send("/AccountSet", '{"d":{"Name":"x"}}', **headers)
     deep = '{"d":{"Name":"x"},"contact_customer_accounts":[{"LastName":"y"}]}'
     assert not may_send("/AccountSet", deep, **headers)
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "MERGE, GET", "", "PROPFIND"])
+def test_a_write_that_may_be_a_read(method: str) -> None:
+    """Some servers take any method from the field: as a read, this one shows contacts."""
+    assert not may_send("/AccountSet?$expand=contact_customer_accounts", X_HTTP_Method=method)
+    assert not may_send("/AccountSet", X_HTTP_Method=method)
+
+
+def test_a_write_that_says_two_methods() -> None:
+    path = "/AccountSet(guid'00000000-0000-0000-0000-000000000001')"
+    assert may_send(path, X_HTTP_Method="MERGE")
+    assert not may_send(path, "", ("x-http-method", "GET"), X_HTTP_Method="MERGE")
+
+
+@pytest.mark.parametrize(
+    ("query", "may"),
+    [
+        ("$format=json", True),
+        ("x=1&$select=Name", True),
+        ("$expand=contact_customer_accounts", False),
+        ("$filter=true", False),
+    ],
+)
+def test_options_of_writes(query: str, may: bool) -> None:
+    assert may_send(f"/AccountSet?{query}", '{"Name":"x"}', Content_Type="application/json") is may
