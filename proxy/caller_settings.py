@@ -111,6 +111,10 @@ class CallerSettings(Table):
         if self.admin and self.properties:
             raise ValueError("admin shows everything, so properties would hide nothing")
         for name in self.properties:
+            if name == EVERY:
+                raise ValueError(
+                    f"properties.{name}: name the sets, each for itself; this would hide nothing"
+                )
             if name.startswith("model/"):
                 raise ValueError(f"properties.{name}: what only the mirror keeps is shown as a whole")
             if not {name, EVERY} & {*self.read, *self.write}:

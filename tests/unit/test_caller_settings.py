@@ -65,6 +65,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
         "needs allow or deny, and not both",
     ),
     (token_of("x", read=["*"], properties={"model/T": {"deny": ["B"]}}), "is shown as a whole"),
+    (token_of("x", read=["*"], properties={"*": {"deny": ["B"]}}), "properties.*: name the sets"),
 ]
 
 
