@@ -77,13 +77,14 @@ class Authenticator:
         self._tokens = [(each, rights[name]) for name in callers for each in callers[name].token_sha256]
         self._basic: dict[str, _Basic] = {}
         self._users: dict[str, Rights] = {}  # of a connection's login, in lower case
-        self._networks: list[tuple[Network, Rights]] = []
+        self._networks: list[tuple[Network, frozenset[str], Rights]] = []
         for name, caller in callers.items():
             if caller.basic is not None and (kept := caller.basic.hash()) is not None:
                 self._basic[caller.basic.user] = _Basic(rights[name], kept)
             for user in (caller.ntlm.user if caller.ntlm else "", caller.kerberos):
                 self._users |= {user.lower(): rights[name]} if user else {}
-            self._networks += [(network, rights[name]) for network in caller.networks]
+            names = frozenset(map(str.lower, caller.names))
+            self._networks += [(network, names, rights[name]) for network in caller.networks]
         self._networks.sort(key=lambda each: each[0].prefixlen, reverse=True)
         self._is_open = not callers
         # A user that is none takes as long as one that is.
@@ -164,10 +165,13 @@ class Authenticator:
         user = None if self._logins is None else self._logins.user_of(request)
         if (known := self._users.get((user or "").lower())) is not None:
             return known
-        if (address := _address_of(request)) is not None:
-            for network, rights in self._networks:
-                if address in network:
-                    return rights
+        address, name = _address_of(request), called_name(request)
+        found = (each for each in self._networks if address is not None and address in each[0])
+        for _, names, rights in found:
+            # Another site's name server may give its own name our address, for browsers in the network.
+            if not (_is_address(name) or name in ("", "localhost") or name in names):
+                raise RightMissing(rights.who, "call under a name that names do not list")
+            return rights
         if challenges := self._challenges():
             raise LoginRequired("Say who is calling.", challenges)
         self._observe(CallerRefused(request.remote, "network", "address not listed"))
@@ -205,19 +209,23 @@ def is_of_another_site(request: web.BaseRequest) -> bool:
     return origin is not None and origin != f"{request.scheme}://{request.host}"
 
 
-def is_named_as_loopback(request: web.BaseRequest) -> bool:
-    """False for a name that another site's name server may have given this machine's address."""
-    return is_loopback(urlsplit(f"//{request.host}").hostname or "")
+def called_name(request: web.BaseRequest) -> str:
+    """The host that the client says it calls, in lower case, without a port; "" where it says none, as no
+    browser does."""
+    return urlsplit(f"//{request.headers.get('Host', '')}").hostname or ""
 
 
 def is_loopback(host: str) -> bool:
     """Of an address, or a name."""
-    if host == "localhost":
-        return True
+    return host == "localhost" or (_is_address(host) and ipaddress.ip_address(host).is_loopback)
+
+
+def _is_address(host: str) -> bool:
     try:
-        return ipaddress.ip_address(host).is_loopback
+        ipaddress.ip_address(host)
     except ValueError:
         return False
+    return True
 
 
 def _connection_logins(callers: Mapping[str, CallerSettings]) -> ConnectionLogins | None:

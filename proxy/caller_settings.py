@@ -96,6 +96,7 @@ class CallerSettings(Table):
     kerberos: str = ""
     trust: Literal["", "network"] = ""
     networks: Annotated[tuple[Network, ...], BeforeValidator(list_from_json)] = ()
+    names: Names = ()
     read: Names = ()
     write: Names = ()
     admin: bool = False
@@ -108,6 +109,8 @@ class CallerSettings(Table):
             raise ValueError("needs a way to say who it is: token_sha256, basic, ntlm, kerberos or trust")
         if bool(self.trust) != bool(self.networks):
             raise ValueError('trust = "network" and networks need each other')
+        if self.names and not self.trust:
+            raise ValueError('names are for trust = "network"')
         if self.admin and self.properties:
             raise ValueError("admin shows everything, so properties would hide nothing")
         for name in self.properties:

@@ -96,7 +96,10 @@ TABLE: Mapping[type[Exception], Row] = {
         408, "Syncpoint.BodyTimeout", "http_request_error", "The rest of the request's body did not come."
     ),
     web.HTTPNotImplemented: Row(
-        501, "Syncpoint.NoTunnel", "http_request_error", "This proxy makes no tunnels."
+        501,
+        "Syncpoint.NoTunnel",
+        "http_request_error",
+        "This proxy makes no tunnels, and traces nothing that it logs in for.",
     ),
 }
 BUG = Row(500, "Syncpoint.Unexpected", "proxy_internal_error", "Something went wrong in the proxy.")

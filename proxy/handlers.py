@@ -96,6 +96,8 @@ class Handler:
         self._relationships: tuple[Model, Relationships] | None = None
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
+        if self._logs_in and request.method == "TRACE":  # would show the proxy's own login
+            raise web.HTTPNotImplemented
         origin = proxy_origin(request, self._public_origin)
         model = self._metadata.model or _NOTHING_KNOWN
         headers = fields_for_upstream(request)

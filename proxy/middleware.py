@@ -9,7 +9,7 @@ import uuid
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from proxy.authentication import CALLER, Authenticator, is_named_as_loopback, is_of_another_site
+from proxy.authentication import CALLER, Authenticator, called_name, is_loopback, is_of_another_site
 from proxy.errors import TABLE, error_response
 from proxy.events import Events
 from proxy.odata.headers import effective_method
@@ -101,8 +101,8 @@ def known_callers(authenticator: Authenticator) -> Middleware:
         try:
             asks_nobody = request.path in OPEN or f"{request.path}/".startswith(_CONSOLE)
             request[CALLER] = NOBODY if asks_nobody else await authenticator.rights_of(request)
-            if authenticator.is_open and request.path not in OPEN and not is_named_as_loopback(request):
-                raise RightMissing("anybody", "ask under a name that is not the loopback's")
+            if authenticator.is_open and request.path not in OPEN:
+                _refuse_rebound(request)
             if request.method not in _SAFE and is_of_another_site(request):
                 raise RightMissing(request[CALLER].who, "write from another site's page")
             return await handler(request)
@@ -119,15 +119,26 @@ def known_callers(authenticator: Authenticator) -> Middleware:
     return let_in
 
 
-def upstreams_callers(authenticator: Authenticator) -> Middleware:
+def upstreams_callers(authenticator: Authenticator, *, lends: bool, public_name: str) -> Middleware:
     """A middleware of the main listener, inside of its canonical line: lets in who may come.
 
-    Who asks is at CALLER; what it may ask is for the handler to say.
+    Who asks is at CALLER; what it may ask is for the handler to say. `lends`: whoever comes has the proxy's
+    own login upstream. `public_name`: the host that clients are told to call, "" for none.
     """
 
     @web.middleware
     async def let_in(request: web.Request, handler: Handler) -> web.StreamResponse:
         request[CALLER] = await authenticator.rights_of(request)
+        if lends and authenticator.is_open:
+            _refuse_rebound(request, public_name)
         return await handler(request)
 
     return let_in
+
+
+def _refuse_rebound(request: web.Request, public_name: str = "") -> None:
+    """Raises RightMissing for a name that another site's name server may have given this machine's address:
+    to a browser on this machine, its pages are then of the same site."""
+    name = called_name(request)
+    if not is_loopback(name) and name not in ("", public_name):
+        raise RightMissing("anybody", "ask under a name that is not the loopback's")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
+from urllib.parse import urlsplit
 
 from aiohttp import web
 from aiohttp.typedefs import Middleware
@@ -37,6 +38,8 @@ from proxy.tls import Tls
 def main_app(parts: Parts, drivers: Drivers, authenticator: Authenticator) -> web.Application:
     """Upstream's namespace and nothing else."""
     settings, events = parts.settings, parts.events
+    logs_in = parts.upstream.callers is not parts.upstream.client
+    public_name = urlsplit(settings.public_origin).hostname or ""
     handler = Handler(
         drivers.reader,
         _mirror_reader(parts),
@@ -62,11 +65,10 @@ def main_app(parts: Parts, drivers: Drivers, authenticator: Authenticator) -> we
         public_origin=settings.public_origin,
         body_limit_bytes=settings.limits.request_body_bytes,
         learns_from_callers=parts.upstream.own is None,
-        logs_in=parts.upstream.callers is not parts.upstream.client,
+        logs_in=logs_in,
     )
-    app = web.Application(
-        middlewares=[canonical_line(events), upstreams_callers(authenticator), _all_to(handler)]
-    )
+    known = upstreams_callers(authenticator, lends=logs_in, public_name=public_name)
+    app = web.Application(middlewares=[canonical_line(events), known, _all_to(handler)])
     app.on_response_prepare.append(drop_added_headers)
     return app
 

@@ -170,6 +170,21 @@ async def test_networks_of_both_kinds(
             assert [line["caller"] for line in told(lines, "request_served")] == [caller]
 
 
+async def test_a_trusted_network_calls_by_names_that_are_listed(database_url: str) -> None:
+    network = {"trust": "network", "networks": ["127.0.0.0/8"], "read": ["*"], "admin": True}
+    callers = {"inside": network | {"names": ["crm.Example"]}}
+    async with place_with(database_url, callers) as place:
+        for host in ("127.0.0.1:1", "localhost", "[::1]:8011", "CRM.example:8011"):
+            assert await status_of(place, Host=host) == 200, host
+        for host in ("evil.example", "crm.example.evil.example"):
+            for path in ("/mirror/AccountSet", "/api/sets", "/changes"):
+                assert await status_of(place, path, Host=host) == 403, host
+            # The console asks by itself who is there.
+            assert "evil" in host and await status_of(place, "/console/", Host=host) in (303, 403)
+        main = await place.send(f"{place.proxy_root}/AccountSet", headers={"Host": "evil.example"})
+        assert main.status == 403
+
+
 async def test_the_narrowest_network_holds_and_a_wrong_credential_is_no_silence(database_url: str) -> None:
     callers = {
         "all": {"trust": "network", "networks": ["0.0.0.0/0"], "read": ["ContactSet"]},

@@ -41,6 +41,29 @@ def failures(place: World) -> int:
     return place.sandbox.logins.failures + place.sandbox.logins.forms.failures
 
 
+async def test_the_proxys_login_is_lent_under_names_of_its_own_only(database_url: str) -> None:
+    """To a browser on this machine, a site that rebinds its name is of the same site as the proxy."""
+    more = {"public_origin": "http://crm.example"}
+    async with logged_in(database_url, "basic", **more) as place:
+        path = path_of(place)
+        assert (await place.ask(path)).status == 200
+        assert (await place.ask(path, Host="crm.example")).status == 200
+        assert (await place.ask(path, Host="localhost:1")).status == 200
+        place.clear()
+        for host in ("evil.example", "crm.example.evil.example", "crm.example@evil.example"):
+            answers = [await place.ask(path, Host=host), await place.merge(path, '{"Name":"x"}', Host=host)]
+            assert {answer.status for answer in answers} <= {400, 403}, host
+        assert place.upstream_requests() == []
+
+
+async def test_a_trace_would_show_the_proxys_login(database_url: str) -> None:
+    async with logged_in(database_url, "basic") as place:
+        place.clear()
+        answer = await place.ask(path_of(place), "TRACE")
+        assert (answer.status, answer.json()["error"]["code"]) == (501, "Syncpoint.NoTunnel")
+        assert place.upstream_requests() == []
+
+
 def path_of(place: World) -> str:
     return f"/AccountSet(guid'{place.a_key('AccountSet')}')"
 
