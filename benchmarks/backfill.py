@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -125,7 +126,10 @@ def postgres_cpu_s() -> float:
     """Of the server that this process started and all of its processes, those that have ended included."""
     (server,) = (child for child in psutil.Process().children() if child.name() == "postgres")
     ended = server.cpu_times()
-    running = [process.cpu_times() for process in (server, *server.children())]
+    running = [ended]
+    for process in server.children():
+        with suppress(psutil.NoSuchProcess):  # a worker that ends meanwhile
+            running.append(process.cpu_times())
     return ended.children_user + ended.children_system + sum(one.user + one.system for one in running)
 
 
