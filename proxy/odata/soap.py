@@ -37,10 +37,14 @@ _TYPE = "{http://www.w3.org/2001/XMLSchema-instance}type"
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """`name`: as in CHANGING. `entities`: logical name and id of each record named, each once."""
+    """`name`: as in CHANGING. `entities`: logical name and id of each record named, each once.
+
+    `made`: logical names of the records that it makes and gives no id.
+    """
 
     name: str
     entities: tuple[tuple[str, uuid.UUID], ...]
+    made: tuple[str, ...] = ()
 
 
 def read_message(body: bytes) -> Message | None:
@@ -61,7 +65,8 @@ def read_message(body: bytes) -> Message | None:
         name = asked.removesuffix("Request")
     if name not in CHANGING:
         return None
-    return Message(name, tuple(dict.fromkeys(_named(content[0]))))
+    made = _made(content[0]) if name == "Create" else []
+    return Message(name, tuple(dict.fromkeys(_named(content[0]))), tuple(dict.fromkeys(made)))
 
 
 def _named(content: Any) -> list[tuple[str, uuid.UUID]]:
@@ -80,6 +85,12 @@ def _named(content: Any) -> list[tuple[str, uuid.UUID]]:
             if identity:
                 found.append((found[0][0], identity))
     return found
+
+
+def _made(content: Any) -> list[str]:
+    elements = [element for element in content.iter() if isinstance(element.tag, str)]
+    names = [_text(element, "LogicalName") for element in elements if not _guid(_text(element, "Id"))]
+    return [name for name in names if name]
 
 
 def _local(element: Any) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Never
 
 from proxy.odata.edm import EntityKey, EntitySet, Model
 from proxy.odata.errors import ODataError
@@ -48,7 +49,8 @@ class Messages:
         """Commit the mark of what the message names, and of its declared effects; None where there is nothing
         to mark, or no way to: Postgres being away keeps nothing from passing through.
 
-        Raises AuthorityMoving, and OnlyUpstream where the mirror is the authority of what is named.
+        Raises AuthorityMoving, and OnlyUpstream where the mirror is the authority of what is named or made;
+        without Postgres, as far as that was known before.
         """
         message = read_message(body)
         if message is None:
@@ -58,6 +60,10 @@ class Messages:
             for logical_name, identity in message.entities
             for entity_set in _sets_of(logical_name, model)
         ]
+        made = {each.name for logical_name in message.made for each in _sets_of(logical_name, model)}
+        names = {entity.entity_set.name for entity in named} | made
+        if names and self.may_refuse:
+            await self.mirror.sets.authorities.on_its_side(names, _let_pass, self._refuse)
         if not named:
             return None
         try:
@@ -76,7 +82,7 @@ class Messages:
                 opened_at=self.now(),
             )
             intent = await self.mirror.sets.authorities.on_its_side(
-                {entity.entity_set.name for entity in named},
+                names,
                 lambda epochs: self.mirror.store.open_intent(replace(new, epochs=epochs)),
                 self._refuse,
             )
@@ -105,7 +111,7 @@ class Messages:
         finally:
             self.in_flight.discard(intent.id)
 
-    async def _refuse(self, _: Epochs) -> Intent:
+    async def _refuse(self, _: Epochs) -> Never:
         raise OnlyUpstream("Upstream is not the authority of what this message names: it was not sent.")
 
     async def _effects(self, entity_set: EntitySet, key: EntityKey, model: Model) -> list[Touched]:
@@ -120,6 +126,10 @@ class Messages:
             return touched_by(effects, parse_entity(raw, entity_set.entity_type, model), model)
         except ODataError:
             return []
+
+
+async def _let_pass(_: Epochs) -> None:
+    """Upstream is the authority."""
 
 
 def _sets_of(logical_name: str, model: Model) -> list[EntitySet]:

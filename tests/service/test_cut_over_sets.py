@@ -11,7 +11,7 @@ import psycopg2
 import pytest
 from corpus import BATCH, ROOT
 from cutover import cut_over, loaded_world
-from world import JSON, World
+from world import JSON, Answer, World
 
 from proxy.app import running
 from proxy.odata.uri import parse_key
@@ -184,14 +184,18 @@ async def test_functions_that_return_what_was_cut_over_end_with_it(database_url:
         assert "Newest" in answer.text
 
 
-async def test_a_message_that_names_a_record_by_its_logical_name_is_not_sent(place: World) -> None:
-    key = place.a_key("AccountSet")
+async def send_message(place: World, message: str) -> Answer:
     body = (
-        '<s:Envelope xmlns:s="http://schemas.xmlsoap.org/soap/envelope/"><s:Body><Delete>'
-        f"<entityName>account</entityName><id>{key}</id></Delete></s:Body></s:Envelope>"
+        '<s:Envelope xmlns:s="http://schemas.xmlsoap.org/soap/envelope/"><s:Body>'
+        f"{message}</s:Body></s:Envelope>"
     )
     url = f"{place.proxy.url}/XRMServices/2011/Organization.svc/web"
-    answer = await place.send(url, "POST", {"Content-Type": "text/xml"}, body.encode())
+    return await place.send(url, "POST", {"Content-Type": "text/xml"}, body.encode())
+
+
+async def test_a_message_that_names_a_record_by_its_logical_name_is_not_sent(place: World) -> None:
+    key = place.a_key("AccountSet")
+    answer = await send_message(place, f"<Delete><entityName>account</entityName><id>{key}</id></Delete>")
     assert answer.status == 501
     assert "Syncpoint.OnlyUpstream" in answer.text
     assert (await place.ask(f"/AccountSet(guid'{key}')")).status == 200
@@ -255,6 +259,34 @@ async def half(database_url: str) -> AsyncIterator[World]:
     async with loaded_world(database_url, Switches(batch="serve"), rows=5) as (made, _):
         await cut_over(made, "AccountSet", "ContactSet", "CustomerAddressSet")
         yield made
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "<Create><entity><Attributes/><Id>00000000-0000-0000-0000-000000000000</Id>"
+        "<LogicalName>account</LogicalName></entity></Create>",
+        "<Execute><request><Parameters><p><key>Target</key><value><LogicalName>account</LogicalName></value></p>"
+        "</Parameters><RequestName>Create</RequestName></request></Execute>",
+    ],
+)
+async def test_a_message_that_makes_a_record_of_a_cut_over_set_is_not_sent(half: World, message: str) -> None:
+    answer = await send_message(half, message)
+    assert answer.status == 501
+    assert "Syncpoint.OnlyUpstream" in answer.text
+    assert (await send_message(half, message.replace("account", "task"))).status == 200
+
+
+async def test_a_message_is_not_sent_where_the_database_is_away(
+    half: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_: object) -> None:
+        raise StoreUnavailable("away")
+
+    monkeypatch.setattr(half.proxy.store, "get", away)
+    monkeypatch.setattr(half.proxy.store, "open_intent", away)
+    named = f"<Delete><entityName>account</entityName><id>{half.a_key('AccountSet')}</id></Delete>"
+    assert (await send_message(half, named)).status == 501
 
 
 async def test_each_side_is_asked_for_its_own(half: World) -> None:

@@ -48,7 +48,7 @@ def execute(name: str, *parameters: tuple[str, str]) -> bytes:
         ),
         (
             envelope(f"<Create><entity>{reference(uuid.UUID(int=0))}</entity></Create>"),
-            Message("Create", ()),
+            Message("Create", (), ("account",)),
         ),
         (
             envelope(f"<Delete><entityName>contact</entityName><id>{TWO}</id></Delete>"),
