@@ -1,7 +1,8 @@
 """What writes of the mirror's own need from the store: one transaction, and the log of what was written.
 
-A write of a client to a set whose authority is the mirror is one row of `syncpoint.local_writes`, committed
-with the states that it made. `cutover --back` sends these rows to upstream again, in the order of their ids.
+A write of a client to a set whose authority is the mirror is one row of `syncpoint.local_writes`, and one
+more for each entity that came nested in it, committed with the states that it made. `cutover --back` sends
+these rows to upstream again, in the order of their ids.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from proxy.odata.edm import EntityKey, EntitySet, Model
 from proxy.odata.errors import ODataError
 from proxy.odata.primitives import PRIMITIVES
 from proxy.odata.relationships import Relationship, logical_name
-from proxy.odata.uri import ResourcePath, parse_resource_path
+from proxy.odata.uri import ResourcePath, entity_path, parse_resource_path
 from proxy.reconcile.authority import Epochs
 from proxy.reconcile.current_names import CurrentNames
 from proxy.reconcile.local import LocalAnswer, LocalAsk
@@ -170,24 +170,32 @@ class _Writing:
         return await self._done(operation, place.entity_set, place.key, values)
 
     async def _done(
-        self, operation: str, entity_set: EntitySet, key: EntityKey, posted: Values | None = None
+        self,
+        operation: str,
+        entity_set: EntitySet,
+        key: EntityKey,
+        posted: Values | None = None,
+        nested_at: str | None = None,
     ) -> LocalAnswer:
+        """Add a row to the log. `nested_at`: the path at which upstream takes by itself what came nested."""
         properties = entity_set.entity_type.properties
         written = (
             f"{json.dumps(name)}:{verbose_json.write_value(value, properties[name], self.model)}"
             for name, value in (posted or {}).items()
             if name in properties
         )
+        text = "" if posted is None else f"{{{','.join(written)}}}"
+        is_nested = nested_at is not None
         await self.entities.transaction.log(
             LocalWrite(
                 entity_set.name,
                 key,
                 operation,
                 self.method,
-                self.ask.target[len(self.ask.root_path) :],
-                self.ask.body,
-                self.ask.headers.get("Content-Type", ""),
-                "" if posted is None else f"{{{','.join(written)}}}",
+                self.ask.target[len(self.ask.root_path) :] if nested_at is None else nested_at,
+                text.encode() if is_nested else self.ask.body,
+                "application/json" if is_nested else self.ask.headers.get("Content-Type", ""),
+                text,
                 self.entities.provenance,
                 self.changeset,
             )
@@ -221,7 +229,6 @@ class _Writing:
             parent = place.parent
             links = Links(self.entities, "CreateEntity")
             await links.tie(parent.source, parent.key, parent.relationship, key)
-        await self._done("CreateEntity", entity_set, key, values)
         return await self.reader.made(entity_set, key, self.ask, self.model)
 
     def _children(
@@ -246,21 +253,29 @@ class _Writing:
         return relationship, children
 
     async def _create_tree(self, entity_set: EntitySet, values: Values, children: Children) -> EntityKey:
-        """Make what the entity refers to, the entity, then what refers to it."""
+        """Make what the entity refers to, the entity, then what refers to it.
+
+        Each is a write of the log: upstream makes them with the keys that they have here.
+        """
         entities, values = self.entities, dict(values)
         for relationship, items in children.values():
             for item in items if relationship.kind == "lookup" else ():
-                parent = await entities.create(relationship.target, item, "CreateEntity")
-                held = {"Id": parent[0][1], "LogicalName": logical_name(relationship.target)}
-                values[relationship.lookup] = held
+                target = relationship.target
+                parent = await entities.create(target, item, "CreateEntity")
+                values[relationship.lookup] = {"Id": parent[0][1], "LogicalName": logical_name(target)}
+                await self._done("CreateEntity", target, parent, item, f"/{target.name}")
         key = await entities.create(entity_set, values, "CreateEntity")
+        await self._done("CreateEntity", entity_set, key, values)
         for relationship, items in children.values():
             for item in items if relationship.kind != "lookup" else ():
+                target, path = relationship.target, f"/{relationship.target.name}"
                 if relationship.kind == "referrers":
                     item[relationship.lookup] = {"Id": key[0][1], "LogicalName": logical_name(entity_set)}
-                child = await entities.create(relationship.target, item, "CreateEntity")
+                child = await entities.create(target, item, "CreateEntity")
                 if relationship.kind == "links":
                     await Links(entities, "CreateEntity").tie(entity_set, key, relationship, child)
+                    path = f"/{entity_path(entity_set, key)}/{relationship.name}"
+                await self._done("CreateEntity", target, child, item, path)
         return key
 
     # Single properties
