@@ -144,6 +144,8 @@ class Feed:
             return [], replace(cursor, upto=None)
         sets = None if entity_sets is None else sorted(entity_sets)
         found = await self._log.changes(cursor, sets, limit)
+        if not await self._log.is_kept(cursor):  # retention may have taken some while they were read
+            return await self.read(replace(await self._log.now(), walk=("", "")), entity_sets, limit)
         events = [Event("change", replace(cursor, after=place), revision) for place, revision in found]
         if len(found) == limit:
             return events, events[-1].cursor

@@ -171,6 +171,21 @@ async def test_without_a_cursor_all_entities_come_first(store: PostgresStore, fe
     assert [event.kind for event in only] == ["snapshot-begins", "entity", "snapshot-ends"]
 
 
+async def test_a_reader_whom_retention_overtakes_begins_anew(
+    store: PostgresStore, feed: Feed, database_url: str
+) -> None:
+    cursor = await feed.cursor("now")
+    await store.put(ACCOUNTS, [state(account(n), 1, str(n)) for n in range(1, 6)], REFRESH)
+    some, cursor = await feed.read(cursor, None, 2)
+    assert [event.kind for event in some] == ["change", "change"]
+    # As if retention had taken what the transaction recorded.
+    query(
+        database_url, "UPDATE syncpoint.feed SET dropped = (SELECT max(transaction) FROM syncpoint.revisions)"
+    )
+    events, _ = await read_all(feed, cursor)
+    assert [event.kind for event in events] == ["snapshot-begins", *["entity"] * 5, "snapshot-ends"]
+
+
 async def test_a_cursor_that_retention_has_overtaken_begins_anew(
     store: PostgresStore, feed: Feed, database_url: str
 ) -> None:
