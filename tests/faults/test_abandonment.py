@@ -23,7 +23,7 @@ import pytest
 from histories import MARK, Attempt, disagreements
 from lifecycle import load, model_of
 from multidict import CIMultiDict
-from storing import query
+from storing import query, until
 from world import Hands, World, world
 
 from proxy.odata.edm import Model
@@ -179,6 +179,7 @@ async def test_a_write_abandoned_anywhere_ends_as_it_went(database_url: str, bat
                 Attempt(plan.number, plan.method, str(plan.key) if plan.key else None, plan.text, status)
             )
         await all_arrived(place)
+        await all_committed(database_url)
         abandoned = sum(attempt.status is None for attempt in attempts)
         assert 0 < abandoned < SCHEDULES, "schedules that end early and such that do not"
         hands.advance(place, 301)
@@ -191,6 +192,15 @@ async def all_arrived(place: World) -> None:
     """Let upstream read what was on its way when its sender ended."""
     for _ in range(3):
         await place.ask("/AccountSet?$top=1", direct=True)
+
+
+async def all_committed(database_url: str) -> None:
+    """Let Postgres end what was on its way to it: a commit that was sent is made, however late it is read."""
+    busy = (
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+        " AND pid <> pg_backend_pid() AND backend_type = 'client backend' AND state <> 'idle'"
+    )
+    await until(lambda: query(database_url, busy) == [(0,)])
 
 
 def test_the_histories_are_told_apart() -> None:
