@@ -131,6 +131,7 @@ class LocalEntities:
             if target is None or len(target.entity_type.key) != 1 or not self.is_ours(target):
                 continue
             key: EntityKey = ((target.entity_type.key[0], held["Id"]),)
+            await self.transaction.keep(target, key)
             if await self.names.get(target, key) is None:
                 raise does_not_exist(logical_name(target), held["Id"])
 

@@ -67,6 +67,9 @@ class LocalTransaction(NamedAnswers, Protocol):
     async def lock(self, entity_set: EntitySet, keys: Sequence[EntityKey]) -> None:
         """Nobody else changes these entities, or makes them, before the transaction ends."""
 
+    async def keep(self, entity_set: EntitySet, key: EntityKey) -> None:
+        """Nobody deletes the entity, if it is there, before the transaction ends; others may keep it too."""
+
     async def next_fetch_number(self) -> int: ...
 
     async def next_version(self, held: int | None, *, creating: bool) -> int | None:

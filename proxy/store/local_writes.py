@@ -149,6 +149,11 @@ class _Transaction(Entities, Finding):
                 await self._connection.fetch(_HOLD, {"named": f"{entity_set.name}({table.key_text(key)})"})
             await self._connection.fetch(statement, {"rows": table.key_rows(ordered)})
 
+    async def keep(self, entity_set: EntitySet, key: EntityKey) -> None:
+        """Nobody deletes the entity, if it is there; others may keep it too."""
+        table = await self._tables.of(entity_set)
+        await self._connection.fetch(table.statements.keep, {"rows": table.key_rows([key])})
+
     async def next_fetch_number(self) -> int:
         ((number,),) = await self._connection.fetch(_NEXT_NUMBER)
         return int(number)

@@ -301,6 +301,18 @@ class Statements:
         )
 
     @cached_property
+    def keep(self) -> Statement:
+        """Lock `key_rows`, as far as there are such rows, against `lock` alone."""
+        rows = self._recordset(self._key_types)
+        held = self._table.c
+        return compiled(
+            select(held.fetch_number)
+            .join_from(rows, self._table, self._same_key(rows))
+            .order_by(rows.c.position)
+            .with_for_update(of=self._table, key_share=True, read=True)
+        )
+
+    @cached_property
     def release(self) -> Statement:
         """A write has ended: `key_rows` with flags `named` (1 where the intent counts there) and `stale`.
 

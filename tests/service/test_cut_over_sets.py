@@ -6,6 +6,7 @@ import asyncio
 import json
 import uuid
 from collections.abc import AsyncIterator
+from typing import Any
 
 import psycopg2
 import pytest
@@ -14,8 +15,10 @@ from cutover import cut_over, loaded_world
 from world import JSON, Answer, World
 
 from proxy.app import running
+from proxy.odata.edm import EntitySet
 from proxy.odata.uri import parse_key
 from proxy.reconcile.authority import Authority
+from proxy.reconcile.local_entities import LocalEntities
 from proxy.reconcile.local_store import LoggedWrite
 from proxy.reconcile.ports import StoreUnavailable
 from proxy.sandbox import Switches
@@ -115,6 +118,31 @@ async def test_of_many_who_choose_one_key_one_makes_the_entity(place: World) -> 
     statuses = sorted(answer.status for answer in await asyncio.gather(*asked))
     assert statuses == [201, 500, 500, 500, 500]
     assert len(await logged(place)) == 1
+
+
+async def test_what_is_referred_to_meanwhile_goes_with_what_refers_to_it(
+    place: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account = await create(place, "goes")
+    checked, go = asyncio.Event(), asyncio.Event()
+    check = LocalEntities._check_targets
+
+    async def waiting(self: LocalEntities, values: Any, entity_set: EntitySet) -> None:
+        await check(self, values, entity_set)
+        checked.set()
+        await go.wait()
+
+    monkeypatch.setattr(LocalEntities, "_check_targets", waiting)
+    parent = {"Id": account, "LogicalName": "account"}
+    body = json.dumps({"LastName": "x", "ParentCustomerId": parent}).encode()
+    making = asyncio.create_task(place.ask("/ContactSet", "POST", body=body, **POSTED))
+    await checked.wait()
+    deleting = asyncio.create_task(place.ask(f"/AccountSet(guid'{account}')", "DELETE"))
+    await asyncio.sleep(0.3)
+    go.set()
+    made, deleted = await making, await deleting
+    assert (made.status, deleted.status) == (201, 204)
+    assert (await place.ask(f"/ContactSet(guid'{made.json()['d']['ContactId']}')")).status == 404
 
 
 def changeset(*parts: str) -> bytes:
