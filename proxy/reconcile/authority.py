@@ -98,12 +98,15 @@ class Authorities:
         """See to it that what `of` and `answers` say of these sets holds now.
 
         Where the database does not answer they say what was known last: then nothing is written anyway.
+        Raises StoreUnavailable while nothing was ever known.
         """
         if self._is_fresh() and not any(self._is_moving(name) for name in entity_sets):
             return
         try:
             await self.read()
         except StoreUnavailable as error:
+            if self._read_at is None:  # what was cut over would be asked of upstream
+                raise
             self._observe(StoreFailed("authority", str(error)))
             self._read_at = self._now()  # not every request waits for it
 

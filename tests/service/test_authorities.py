@@ -292,11 +292,20 @@ async def test_what_is_known_stands_while_the_database_is_away() -> None:
     await authorities.read()
     seen.clear()
     table.is_there = False
-    authorities._read_at = None
+    authorities._read_at = -1000.0  # long ago
     await authorities.follow(["AccountSet"])
     assert (authorities.of("AccountSet"), len(seen)) == ((Authority.MIRROR, 2), 1)
     await authorities.follow(["AccountSet"])
     assert len(seen) == 1  # not every request waits for a database that is away
+
+
+async def test_nothing_is_upstreams_as_long_as_nobody_knows() -> None:
+    table = Table()
+    table.is_there = False
+    authorities = Authorities(table, lambda _: None)
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable):
+            await authorities.follow(["AccountSet"])
 
 
 async def test_a_write_begins_again_where_the_set_went() -> None:
