@@ -86,7 +86,7 @@ class Permission:
             if isinstance(operation, SendBatch):
                 self._require_batch(request)
             elif isinstance(operation, CreateEntity | MergeEntity | UpdateEntity) and request.body:
-                self._require_posted(operation.entity_set, request)
+                self._require_posted(operation, request)
         except (ODataError, ValueError, RecursionError):
             self._refuse("its body cannot be read")
 
@@ -173,8 +173,9 @@ class Permission:
         self.rights.require_write(entity_set.name)
         self._require_shown(entity_set)
 
-    def _require_posted(self, entity_set: EntitySet, request: Request) -> None:
+    def _require_posted(self, operation: CreateEntity | MergeEntity | UpdateEntity, request: Request) -> None:
         """Entities posted inside another, and links to others, are writes of their sets too."""
+        entity_set, new = operation.entity_set, isinstance(operation, CreateEntity)
         body, content_type = request.body, request.headers.get("Content-Type")
         if "Content-Encoding" in request.headers:
             self._refuse("its body is coded")
@@ -185,28 +186,28 @@ class Permission:
             inner = raw.get("d") if isinstance(raw, dict) else None
             if isinstance(inner, dict) and len(raw) > 1:
                 self._refuse("its body may be either of two entities")
-            self._require_json(inner if isinstance(inner, dict) else raw, entity_set)
+            self._require_json(inner if isinstance(inner, dict) else raw, entity_set, new=new)
         elif is_atom(content_type) or (content_type or "").lower().startswith("application/xml"):
-            self._require_entry(parse_xml(body), entity_set)
+            self._require_entry(parse_xml(body), entity_set, new=new)
         else:
             self._refuse("its body is neither JSON nor Atom")
 
-    def _require_json(self, raw: object, entity_set: EntitySet) -> None:
+    def _require_json(self, raw: object, entity_set: EntitySet, *, new: bool) -> None:
         if not isinstance(raw, dict):
             self._refuse("its body is no entity")
         for name in raw.keys() & entity_set.entity_type.navigation_properties.keys():
             value = raw[name]
             deferred = value.get("__deferred") if isinstance(value, dict) and len(value) == 1 else None
-            if isinstance(deferred, dict) and _is_own_url(deferred.get("uri"), name):
+            if not new and isinstance(deferred, dict) and _is_own_url(deferred.get("uri"), name):
                 continue
             way = self._way(entity_set, name)
             self._require_way_written(way)
             if isinstance(value, dict):
                 value = value.get("results", [value])
             for each in value if isinstance(value, list) else ():
-                self._require_json(each, way.target)
+                self._require_json(each, way.target, new=new)
 
-    def _require_entry(self, entry: Any, entity_set: EntitySet) -> None:
+    def _require_entry(self, entry: Any, entity_set: EntitySet, *, new: bool) -> None:
         if entry.tag != _ENTRY:
             self._refuse("its body is no entry")
         for link in entry.iterchildren(_LINK):
@@ -215,7 +216,7 @@ class Permission:
                 continue
             name = rel[len(_RELATED) :]
             inside = any(True for _ in link.iterdescendants(_ENTRY))
-            if not inside and _is_own_url(link.get("href"), name):
+            if not new and not inside and _is_own_url(link.get("href"), name):
                 continue
             way = self._way(entity_set, name)
             self._require_way_written(way)
@@ -223,7 +224,7 @@ class Permission:
             if inside and not inner:
                 self._refuse("its body has an entry where none belongs")
             for each in inner:
-                self._require_entry(each, way.target)
+                self._require_entry(each, way.target, new=new)
 
     def _require_batch(self, request: Request) -> None:
         self._require_one_reading(request)

@@ -179,7 +179,8 @@ WRITES: list[tuple[str, str, str | None, dict[str, str], str]] = [
         "",
     ),
     ("POST", "/AccountSet", entry(link("team_accounts", "TeamSet({t})")), ATOM, ""),
-    ("POST", "/AccountSet", entry(link("team_accounts", "AccountSet({a})/team_accounts")), ATOM, "w"),
+    ("POST", "/AccountSet", entry(link("team_accounts", "AccountSet({a})/team_accounts")), ATOM, ""),
+    ("MERGE", "/AccountSet({a})", entry(link("team_accounts", "AccountSet({a})/team_accounts")), ATOM, "w"),
     ("POST", "/AccountSet", "<feed>" + entry() + "</feed>", ATOM, ""),
     # Paths and links
     ("POST", "/AccountSet({a})/contact_customer_accounts", '{{"LastName":"x"}}', JSON, "w"),

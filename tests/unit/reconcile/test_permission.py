@@ -144,3 +144,21 @@ def test_a_write_that_says_two_methods() -> None:
 )
 def test_options_of_writes(query: str, may: bool) -> None:
     assert may_send(f"/AccountSet?{query}", '{"Name":"x"}', Content_Type="application/json") is may
+
+
+OTHER = "/AccountSet(guid'00000000-0000-0000-0000-000000000001')"
+WAY = "contact_customer_accounts"
+JSON_LINK = f'{{"{WAY}":{{"__deferred":{{"uri":"{ROOT}{OTHER}/{WAY}"}}}}}}'
+ATOM_LINK = (
+    f'<entry xmlns="http://www.w3.org/2005/Atom"><link href="{OTHER[1:]}/{WAY}" '
+    f'rel="http://schemas.microsoft.com/ado/2007/08/dataservices/related/{WAY}"/></entry>'
+)
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type"), [(JSON_LINK, "application/json"), (ATOM_LINK, "application/atom+xml")]
+)
+def test_what_is_created_has_no_urls_of_its_own(body: str, content_type: str) -> None:
+    """The same link says nothing in an update, where it is what was read."""
+    assert may_send(OTHER, body, Content_Type=content_type, X_HTTP_Method="MERGE")
+    assert not may_send("/AccountSet", body, Content_Type=content_type)
