@@ -16,12 +16,11 @@ from typing import Any
 from aiohttp import web
 
 from proxy.authentication import CALLER
-from proxy.odata.edm import Model
 from proxy.odata.verbose_json import restore_origins
 from proxy.reconcile.background import cancelled
 from proxy.reconcile.changes import ChangeLog, CursorRefused, Event, Feed
 from proxy.reconcile.ports import StoreUnavailable
-from proxy.reconcile.restricted import event_for
+from proxy.reconcile.rights import Rights
 
 _MOST = 1000
 _LOOK_EVERY_S = 0.02  # what a reader waits for at most, when it has read everything
@@ -75,10 +74,10 @@ class Pulse:
 
 
 def changes_handler(
-    feed: Feed, pulse: Pulse, model: Callable[[], Model | None], edition: Callable[[], object]
+    feed: Feed, pulse: Pulse, show: Callable[[Rights, Event], Event], edition: Callable[[], object]
 ) -> Callable[[web.Request], Any]:
-    """The handler of GET /changes. `model`: the metadata document in force; `edition`: of the callers, whose
-    streams end with it."""
+    """The handler of GET /changes. `show`: an event as who has these rights sees it; `edition`: of the
+    callers, whose streams end with it."""
 
     async def changes(request: web.Request) -> web.StreamResponse:
         rights = request[CALLER]
@@ -91,7 +90,7 @@ def changes_handler(
         try:
             limit = min(max(int(request.query.get("limit", 200)), 1), _MOST)
             if streams:
-                stream = _stream(request, feed, pulse, model, edition, given, entity_sets)
+                stream = _stream(request, feed, pulse, show, edition, given, entity_sets)
                 return await _until_left(stream, pulse)
             events, behind = await feed.read(await feed.cursor(given), entity_sets, limit)
         except (CursorRefused, ValueError) as error:
@@ -99,7 +98,7 @@ def changes_handler(
         except StoreUnavailable as error:
             return web.json_response({"error": f"Postgres: {error}"}, status=503)
         origin = f"{request.scheme}://{request.host}"
-        shown = [_shown(event_for(rights, event, model()), origin) for event in events]
+        shown = [_shown(show(rights, event), origin) for event in events]
         page = {"events": shown, "cursor": behind.text()}
         return web.json_response(page, headers={"Cache-Control": "no-store"})
 
@@ -123,7 +122,7 @@ async def _stream(
     request: web.Request,
     feed: Feed,
     pulse: Pulse,
-    model: Callable[[], Model | None],
+    show: Callable[[Rights, Event], Event],
     edition: Callable[[], object],
     given: str | None,
     entity_sets: frozenset[str] | None,
@@ -145,7 +144,7 @@ async def _stream(
         count = pulse.count
         try:
             events, cursor = await feed.read(cursor, entity_sets, _MOST)
-            text = "".join(_sent(event_for(request[CALLER], event, model()), origin) for event in events)
+            text = "".join(_sent(show(request[CALLER], event), origin) for event in events)
             if not events:
                 await pulse.wait(count)
         except TimeoutError:

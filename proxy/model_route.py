@@ -68,7 +68,7 @@ class ModelRoute:
         if request.method == "POST" and re.fullmatch(r"/+\$batch", unquote(path)):
             request[OPERATION] = "ModelBatch"
             reader = self._reader.mirror_reader(mapped, root)
-            rights = request[CALLER].under(mapped)
+            rights = self._reader.rights(request[CALLER], mapped)
             return await answer_batch(request, root, reader, mapped.model, _read_only(), rights)
         reads = request.method in ("GET", "HEAD")
         request[OPERATION] = "ModelRead" if reads else "ModelWrite"

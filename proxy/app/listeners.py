@@ -20,13 +20,15 @@ from proxy.middleware import canonical_line, upstreams_callers
 from proxy.model_route import ModelRoute
 from proxy.passthrough import drop_added_headers, server_options
 from proxy.reconcile.batch_writer import BatchWriter
-from proxy.reconcile.changes import Feed
+from proxy.reconcile.changes import Event, Feed
 from proxy.reconcile.messages import Messages
 from proxy.reconcile.mirror_reader import MirrorReader
 from proxy.reconcile.model_view import Models
 from proxy.reconcile.model_writer import ModelWriter
 from proxy.reconcile.models import ModelReader
 from proxy.reconcile.operator import Desk
+from proxy.reconcile.restricted import event_for
+from proxy.reconcile.rights import Rights
 from proxy.reconcile.service import Service
 from proxy.responses import Responses
 from proxy.services import MirrorRoute, services_app
@@ -89,7 +91,12 @@ def services_listener(
     app = services_app(store, metadata, metrics, mirror_route, events, authenticator)
     pulse = Pulse(store)
     feed = Feed(store, lambda: metadata.model)
-    changes = changes_handler(feed, pulse, lambda: metadata.model, lambda: authenticator.edition)
+
+    def show(rights: Rights, event: Event) -> Event:
+        name = event.entity_set if event.revision is None else event.revision.entity_set
+        return event_for(parts.sets.shown_to(rights, [name]), event, metadata.model)
+
+    changes = changes_handler(feed, pulse, show, lambda: authenticator.edition)
     app.router.add_get("/changes", changes)
     app.on_shutdown.append(pulse.stop)
     desk = Desk(service, drivers.writer, store, store, lambda: metadata.model, events.observe)
@@ -100,6 +107,7 @@ def services_listener(
     model_reader = ModelReader(
         models,
         drivers.reader,
+        parts.sets,
         events.observe,
         parts.now,
         upstream_path=parts.root_path,

@@ -214,7 +214,8 @@ class Api:
         return entity_set, self._seen(found, request)
 
     def _seen(self, revision: Revision, request: web.Request) -> Revision:
-        return seen_by(request[CALLER], revision, self._desk.model)
+        rights = self._sets.shown_to(request[CALLER], [revision.entity_set])
+        return seen_by(rights, revision, self._desk.model)
 
     async def _conflict(self, request: web.Request) -> Conflict:
         identity = int(request.match_info["id"])

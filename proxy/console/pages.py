@@ -15,6 +15,7 @@ import aiohttp_jinja2
 import jinja2
 from aiohttp import web
 
+from proxy.authentication import CALLER
 from proxy.console import views
 from proxy.console.door import LOGIN, SESSIONS, door, page
 from proxy.console.guard import operator
@@ -24,6 +25,7 @@ from proxy.odata.uri import parse_resource_path
 from proxy.reconcile.errors import LoginRequired
 from proxy.reconcile.history import Casebook, Conflict, History, Revision
 from proxy.reconcile.operator import CannotAct, Desk, NotFound
+from proxy.reconcile.restricted import seen_by
 from proxy.reconcile.sets import Sets
 
 _BODY_LIMIT_BYTES = 64 * 1024
@@ -158,7 +160,7 @@ class Console:
         before = _number(request, "before") or None
         found = await self._history.revisions(entity_set, key, before=before, limit=_MOST)
         following = found[-1].id if len(found) == _MOST else None
-        revisions = [views.revision(each) for each in found]
+        revisions = [views.revision(self._seen(each, request)) for each in found]
         name = request.query["name"]
         return page(request, "entity", name=name, revisions=revisions, following=following)
 
@@ -166,9 +168,11 @@ class Console:
         """`?name=…&from=ID&to=ID`; without `from`, the revision alone."""
         name = request.query.get("name", "")
         entity_set, key = self._named(name)
-        to = await self._revision(entity_set, key, _number(request, "to"))
+        to = self._seen(await self._revision(entity_set, key, _number(request, "to")), request)
         earlier = _number(request, "from")
-        before = None if not earlier else (await self._revision(entity_set, key, earlier))
+        before = None
+        if earlier:
+            before = self._seen(await self._revision(entity_set, key, earlier), request)
         if to.unseen or (before is not None and before.unseen):
             raise CannotAct("Of a state that was never seen only the request is known.")
         changes = views.changes(before.document if before else None, to.document, entity_set)
@@ -244,6 +248,10 @@ class Console:
         if found is None or not self._desk.is_of(found, entity_set, key):
             raise NotFound(f"There is no revision {identity} of this entity.")
         return found
+
+    def _seen(self, revision: Revision, request: web.Request) -> Revision:
+        rights = self._sets.shown_to(request[CALLER], [revision.entity_set])
+        return seen_by(rights, revision, self._desk.model)
 
 
 async def _winner(request: web.Request) -> str:

@@ -96,4 +96,5 @@ class RightMissing(SyncError):
     """The caller, `who`, may not do that."""
 
     def __init__(self, who: str, what: str) -> None:
-        super().__init__(f"The caller '{who}' has no right to {what}.")
+        named = f"The caller '{who}'" if who else "The caller"
+        super().__init__(f"{named} has no right to {what}.")

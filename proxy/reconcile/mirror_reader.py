@@ -102,8 +102,9 @@ class MirrorReader:
             if self._past is None:
                 raise UnsupportedConstruct("asof is answered below /mirror/ only.", token=AS_OF)
             answers = self._past(as_of)
-        if not ask.rights.sees_all:
-            answers = Restricted(answers, ask.rights, model)
+        rights = self._sets.shown_to(ask.rights, model.entity_sets)
+        if not rights.sees_all:
+            answers = Restricted(answers, rights, model)
         kept = [item.raw for item in read.options.items if item.name == AS_OF and as_of is not None]
         return _Reading(
             ask,

@@ -120,7 +120,7 @@ class _Writing:
         made = None if row is None else ((of.key.name, of.key.value_in(raw_of(row))),)
         await self._keep(of, made, posted)
         if row is None or made is None:
-            return told(answer) if self.ask.rights.sees_all else None
+            return told(answer) if self.reader.rights(self.ask.rights, self.mapped).sees_all else None
         return await self._created(of, made, replace(row, key=made), answer)
 
     async def _sent(

@@ -31,6 +31,7 @@ from proxy.reconcile.policy import Policies, Policy
 from proxy.reconcile.ports import Request, Stored, StoreUnavailable
 from proxy.reconcile.progress import LifecycleStore
 from proxy.reconcile.reader import Reader
+from proxy.reconcile.rights import Rights
 from proxy.reconcile.sets import Sets
 from proxy.reconcile.stamp import Stamp
 
@@ -46,6 +47,7 @@ class ModelReader:
         self,
         models: Models,
         reader: Reader,
+        sets: Sets,
         observe: Observe,
         now: Callable[[], datetime],
         *,
@@ -55,6 +57,7 @@ class ModelReader:
     ) -> None:
         self._models = models
         self._reader = reader
+        self._sets = sets
         self._observe = observe
         self._now = now
         self._page_limit = page_limit
@@ -83,10 +86,10 @@ class ModelReader:
         path, query = below(ask, root)
         addressed = None if ask.directives.only_if_cached else _entity_in(path, mapped)
         if addressed is None:
-            asked = _from(ask, root, path, query, mapped)
+            asked = self._from(ask, root, path, query, mapped)
             return await self.mirror_reader(mapped, root).read(asked, mapped.model)
         of, key = addressed
-        rights = ask.rights.under(mapped)
+        rights = self.rights(ask.rights, mapped)
         rights.require_read(of.entity_set.name)
         checked = await self.check(of, key, ask, mapped)
         row = self.row_in(checked, of, key)
@@ -95,7 +98,7 @@ class ModelReader:
                 raise NotInMirror("Upstream's answer cannot be read, so it is not known what it shows.")
             return told(checked)
         reader = self.mirror_reader(mapped, root, {(of.entity_set.name, key): row})
-        answer = await reader.read(_from(ask, root, path, query, mapped), mapped.model)
+        answer = await reader.read(self._from(ask, root, path, query, mapped), mapped.model)
         age = None if isinstance(checked, Relayed) else checked.age
         return replace(answer, status=checked.status, age=age)
 
@@ -106,8 +109,13 @@ class ModelReader:
         known = {} if row is None else {(entity_set.name, key): row}
         path = f"/{entity_path(entity_set, key)}"
         reader = self.mirror_reader(mapped, root, known)
-        asked = _from(ask, root, path, None, mapped)
+        asked = self._from(ask, root, path, None, mapped)
         return replace(await reader.read(asked, mapped.model), age=None)
+
+    def rights(self, rights: Rights, mapped: Mapped) -> Rights:
+        """What is shown to a caller with these rights, in the names of the models."""
+        sources = {of.source.name for of in mapped.sets.values() if of.source is not None}
+        return self._sets.shown_to(rights, sources).under(mapped)
 
     async def check(self, of: MappedSet, key: EntityKey, ask: Ask, mapped: Mapped) -> Answer:
         """The entity of upstream's that a model maps, read through the ordinary reader."""
@@ -142,9 +150,12 @@ class ModelReader:
             return None
         start, end = sliced.spans[0]
         at = self._now() - timedelta(seconds=age)
-        secured = self._reader.secured(of.source) if of.source else frozenset()
+        secured = self._sets.secured(of.source) if of.source else frozenset()
         document = verbose_json.null_members(text[start:end], secured)
         return Stored(key, document, Stamp(), b"", settled=True, fetch_number=0, fetched_at=at)
+
+    def _from(self, ask: Ask, root: str, path: str, query: str | None, mapped: Mapped) -> MirrorAsk:
+        return MirrorAsk(root, path, query, ask.request.headers, rights=self.rights(ask.rights, mapped))
 
     def mirror_reader(
         self, mapped: Mapped, root: str, known: Mapping[tuple[str, EntityKey], Stored] | None = None
@@ -171,10 +182,6 @@ def told(answer: Answer) -> Answer:
     reply = answer.reply
     headers = CIMultiDict(item for item in reply.headers.items() if item[0].lower() in _TOLD)
     return replace(answer, reply=replace(reply, headers=CIMultiDictProxy(headers)))
-
-
-def _from(ask: Ask, root: str, path: str, query: str | None, mapped: Mapped) -> MirrorAsk:
-    return MirrorAsk(root, path, query, ask.request.headers, rights=ask.rights.under(mapped))
 
 
 def _entity_in(path: str, mapped: Mapped) -> tuple[MappedSet, EntityKey] | None:

@@ -112,10 +112,6 @@ class Reader:
             self._observe(StoreFailed("read", str(error)))
             return await self.forward(ask, CacheStatus(fwd="bypass", detail="store-unavailable"))
 
-    def secured(self, entity_set: EntitySet) -> frozenset[str]:
-        """The properties of the set that only upstream's answer to a caller may show to them."""
-        return self._sets.secured(entity_set)
-
     async def forward(self, ask: Ask, status: CacheStatus) -> Relayed:
         """Send the client's own request and pass its answer on, a cut one included."""
         try:

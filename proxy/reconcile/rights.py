@@ -9,7 +9,7 @@ entities by, nor a way to others.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from proxy.odata.bound import BoundExpression, paths_in
 from proxy.odata.edm import EntitySet, Model
@@ -135,6 +135,14 @@ class Rights:
         if metadata is not None:
             nulls["__metadata"] = without_members(metadata, _DIGESTS)
         return put_members(document, nulls)
+
+    def without(self, hidden: Mapping[str, frozenset[str]]) -> Rights:
+        """The same, but for these properties, by entity set."""
+        properties = dict(self.properties)
+        for name, names in hidden.items():
+            shown = properties.get(name, Shown(frozenset(), but=True))
+            properties[name] = Shown(shown.names | names if shown.but else shown.names - names, shown.but)
+        return replace(self, properties=properties) if hidden else self
 
     def under(self, mapped: Mapped) -> Rights:
         """The same in the names of the models."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
 
@@ -15,6 +16,7 @@ from proxy.reconcile.observations import Observe, SetForwarded
 from proxy.reconcile.policy import Mode, Policies, Policy
 from proxy.reconcile.ports import SetState, Stored
 from proxy.reconcile.progress import Following, LifecycleStore
+from proxy.reconcile.rights import Rights
 
 _STATE_LIFETIME_S = 10.0  # another process may have learned something
 _FOLLOWING_LIFETIME_S = 1.0  # what is older only makes an Age greater than it need be
@@ -59,6 +61,15 @@ class Sets:
     def secured(self, entity_set: EntitySet) -> frozenset[str]:
         """The properties that are asked for in each check and never stored."""
         return self.policy(entity_set).secured or frozenset()
+
+    def shown_to(self, rights: Rights, names: Iterable[str]) -> Rights:
+        """The caller's rights where the store's own state of the sets `names` is shown.
+
+        What is secured is hidden from everybody: it may have been stored before that was stated (rule 8).
+        What only the mirror keeps of models is upstream's to hide from nobody.
+        """
+        stated = {name: self.policies.of(name).secured for name in names if not name.startswith("model/")}
+        return rights.without({name: secured for name, secured in stated.items() if secured})
 
     async def state(self, entity_set: EntitySet) -> SetState:
         """Raises StoreUnavailable."""
