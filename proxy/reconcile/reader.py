@@ -51,6 +51,8 @@ Settle = Callable[[EntitySet, EntityKey, Ask, Model], Awaitable[None]]
 _CHECKED = CacheStatus(hit=True, detail="checked")
 _AGED = CacheStatus(hit=True, detail="age-allowed")
 _STALE = CacheStatus(hit=True, detail="stale-if-error")
+# Upstream's word on the entity; any other refusal is one of the query.
+_NOT_SHOWN = (401, 403, 404, 410)
 
 # What answers a GET where the mirror is the authority: `LocalService.answer`.
 LocalRead = Callable[[Ask, Model], Awaitable[Answer | None]]
@@ -275,7 +277,7 @@ class Reader:
         return absorbed.stored
 
     async def _note_absence(self, operation: ReadEntity, ask: Ask, number: int, reply: Reply) -> None:
-        if 400 <= reply.status < 500:
+        if reply.status in _NOT_SHOWN:
             self.visibility.refused(ask, operation.entity_set, operation.key)
         if self._mirror.is_gone(reply, ask):
             try:
