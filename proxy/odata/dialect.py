@@ -7,7 +7,6 @@ message of the endpoint, and no code, since its own parsers refuse (8.1).
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -33,7 +32,6 @@ _KNOWN = frozenset(
 _OF_COLLECTIONS = _KNOWN - {"$select", "$expand"}
 _KEPT_IN_LINK = frozenset({"$filter", "$expand", "$orderby", "$inlinecount", "$select"})
 _NO_COUNTS = "The ability of the data service to return row count information is disabled."
-_VIRTUAL_DIRECTORY = re.compile("/xrmservices/", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +113,6 @@ def not_found(segment: str) -> ODataError:
 def no_property(name: str, type_name: str, position: int | None = None) -> ODataError:
     """400 for a name that the type does not declare (3.2)."""
     return ODataError(f"Could not find a property named '{name}' on type '{type_name}'.", position=position)
-
-
-def own_spelling(root_path: str) -> str:
-    """The service root's path as the server itself writes it (1, point 4)."""
-    return _VIRTUAL_DIRECTORY.sub("/xrmservices/", root_path.rstrip("/"))
 
 
 # Query options

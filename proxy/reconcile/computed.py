@@ -33,8 +33,6 @@ def rule_of(entity_set: EntitySet, name: str, rules: SyncRules, policy: Policy) 
         return "declared: left to nobody"
     if any(path.partition("/")[0] == name for path in policy.initial):
         return "declared: how it begins"
-    if any(path.partition("/")[0] == name for path in policy.initial):
-        return "declared: as every entity begins"
     if name.endswith("_AddressId") and any(name in effect.via for effect in policy.effects):
         return "rule: an address is an entity of its own"
     if name in entity_set.entity_type.key:

@@ -34,9 +34,3 @@ class Clock:
     def freeze(self, at: datetime | None = None) -> None:
         """Stand still now, or at the aware instant `at`."""
         self._frozen = at if at is not None else self.now()
-
-    def thaw(self) -> None:
-        """Run again, from where it stood."""
-        if self._frozen is not None:
-            self._offset = self._frozen - datetime.now(UTC)
-            self._frozen = None
